@@ -1,0 +1,68 @@
+/* The edge: sockets, epoll and the clock. Drives the links of one node. */
+#ifndef DP2P_ENGINE_H
+#define DP2P_ENGINE_H
+
+#include <sys/epoll.h>
+
+#include "node.h"
+
+enum {
+    WATCHES_MAX = 64,
+    LISTENERS_MAX = 16,
+    EVENTS_PER_POLL = 256,
+    RX_CAP = 262144, /* read at a time */
+    TX_CAP = 4 * FRAME_WIRE_MAX
+};
+
+enum source_kind { SOURCE_LISTENER, SOURCE_CONNECTION, SOURCE_WATCH };
+
+/* What an epoll entry points at; the first member of each kind. */
+struct source {
+    enum source_kind kind;
+    int fd; /* -1 when unused */
+};
+
+struct watch {
+    struct source source;
+    uint32_t tag;
+};
+
+struct connection {
+    struct source source;
+    struct dp_engine *engine;
+    struct link *link;
+    struct buffer *in;  /* bytes that the link has not taken, or NULL */
+    struct buffer *out; /* bytes that the kernel has not taken, or NULL */
+    struct connection *next_resumed;
+    uint32_t interest; /* epoll events asked for */
+    bool connecting, blocked, resumed;
+};
+
+struct dp_engine {
+    dp_node *node;
+    int epoll;
+    int spare_fd; /* given up for a moment to refuse politely when descriptors run out */
+    struct source listeners[LISTENERS_MAX];
+    struct watch watches[WATCHES_MAX];
+    struct connection *resumed; /* whose links read again */
+    uint8_t *rx, *tx;           /* scratch of RX_CAP and TX_CAP bytes */
+};
+
+/* --- engine_socket.c: what differs between transports and address families --- */
+int socket_listen(const struct dp_address *address, uint16_t *port);
+/* Returns a descriptor that connects, or -1 with errno. */
+int socket_connect(const struct dp_address *address);
+int socket_accept(int listener, struct dp_address *remote);
+int socket_error(int fd);
+void socket_tune(int fd, uint32_t low_water);
+/* The part of an address that caps count by: all of IPv4, the /64 of IPv6. */
+bool same_source(const struct dp_address *a, const struct dp_address *b);
+
+/* --- engine_accept.c --- */
+void engine_accept(struct dp_engine *engine, int listener);
+
+/* --- engine.c --- */
+/* Give `fd` to `link`. Errors: DP_E_IO, DP_E_MEMORY; the caller keeps both then. */
+int connection_open(struct dp_engine *engine, struct link *link, int fd, bool connecting);
+
+#endif

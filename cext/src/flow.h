@@ -1,0 +1,92 @@
+/* A flow: one protocol between two applications over one link, both directions.
+ *
+ * Credit and confirmation are one absolute position, counted from the flow's start: how many
+ * datagrams and bytes the receiving application has consumed (docs/spec/wire.md, "Credit"). */
+#ifndef DP2P_FLOW_H
+#define DP2P_FLOW_H
+
+#include "builder.h"
+#include "segment.h"
+
+struct link;
+struct sink;
+
+struct position {
+    uint64_t datagrams;
+    uint64_t bytes; /* payloads plus DP_DATAGRAM_COST each */
+};
+
+/* A message of an application, or a copy of one, that items point into. */
+struct blob {
+    const uint8_t *data;
+    uint64_t token;  /* the application side's name for it; unused when owned */
+    uint32_t items;  /* that still point here, plus one while it is being ingested */
+    bool owned;      /* data stands behind this struct */
+    struct blob *next_released;
+};
+
+/* A DATA record on its way out. */
+struct item {
+    struct item *next;
+    struct blob *blob;
+    const uint8_t *payload; /* of the datagram at `index` */
+    const uint8_t *lengths; /* column, 4 bytes each, any alignment */
+    const uint8_t *types;   /* column, 2 bytes each */
+    uint32_t count, index;
+    uint32_t offset; /* bytes of the current datagram that are sent */
+};
+
+struct send_state {
+    struct position accepted;  /* taken from the application */
+    struct position sent;      /* given to the link, whole datagrams */
+    struct position confirmed; /* consumed by the peer's application */
+    uint64_t limit;            /* `accepted.bytes` may not pass it */
+    uint32_t peer_window;
+    struct item *head, *tail;
+};
+
+struct receive_state {
+    struct position received;
+    struct position consumed;
+    uint64_t limit; /* as announced to the peer */
+    struct builder builder;
+};
+
+struct flow {
+    struct link *link;
+    struct sink *sink; /* NULL for a link's control flow */
+    uint64_t handle;
+    uint32_t max_datagram, types, window;
+    uint8_t number, peer_number;
+    uint8_t priority, weight;
+    struct send_state send;
+    struct receive_state receive;
+    int32_t deficit;         /* scheduler: bytes it may still send in this round */
+    struct flow *ring;       /* scheduler: next in its class, NULL when idle */
+    struct flow *next;       /* on its link */
+    struct flow *next_dirty; /* in its sink's list of flows with news */
+    struct flow *next_credit; /* in its link's list of flows with credit to announce */
+    bool dirty, credit_due, confirmed_news;
+};
+
+/* Queue a record that was checked; the flow's send position moves. */
+void flow_queue(struct flow *flow, struct item *item, struct position cost);
+
+/* Write segments of queued datagrams: at most `room` bytes, and no further datagram once `budget`
+ * bytes are written. Returns bytes written; 0 when the rest of a frame is too small to bother.
+ * *drained says that the queue is empty. Fully sent items are unlinked into *done. */
+size_t flow_fill(struct flow *flow, uint8_t *out, size_t room, size_t budget, struct item **done,
+                 bool *drained);
+
+/* Account for a datagram that begins to arrive.
+ * Errors: DP_E_DATAGRAM beyond the declared size or types, or amid another; DP_E_CREDIT. */
+int flow_accept(struct flow *flow, uint32_t len, uint16_t type);
+
+/* Take a CREDIT segment. Errors: DP_E_CREDIT when it confirms what was not sent, or moves back. */
+int flow_credit(struct flow *flow, const struct segment *segment);
+
+/* The application has consumed up to `position`. Errors: DP_E_CREDIT when it has not received as
+ * much, or moves back. */
+int flow_consume(struct flow *flow, struct position position);
+
+#endif

@@ -1,0 +1,162 @@
+/* Bytes for the peer. What goes into a frame is decided when the frame is made, not before. */
+#include <string.h>
+
+#include "node.h"
+
+struct frame_writer {
+    uint8_t *plain;
+    size_t len;
+    bool ends; /* nothing may follow in this frame */
+};
+
+static size_t room(const struct frame_writer *w) {
+    return DP_FRAME_MAX - w->len;
+}
+
+/* A control datagram, or a piece of one, is alone at the end of its frame: the peer handles it
+ * before it looks at what follows. */
+static void put_control(struct link *link, struct frame_writer *w) {
+    struct flow *control = link->control;
+    if (!control || !control->send.head)
+        return;
+    struct item *done = NULL;
+    bool drained;
+    w->len += flow_fill(control, w->plain + w->len, room(w), 1, &done, &drained);
+    w->ends = true;
+    items_release(link->node, done);
+}
+
+static void put_signals(struct link *link, struct frame_writer *w, uint64_t now_ms) {
+    if (link->pong_due)
+        w->len += segment_put_ping(w->plain + w->len, SEGMENT_PONG, link->pong_token);
+    if (link->ping_due)
+        w->len += segment_put_ping(w->plain + w->len, SEGMENT_PING, now_ms);
+    link->pong_due = link->ping_due = false;
+}
+
+static void put_credit(struct link *link, struct frame_writer *w) {
+    while (link->credit && room(w) >= CREDIT_SIZE) {
+        struct flow *flow = link->credit;
+        struct position at = flow->receive.consumed;
+        link->credit = flow->next_credit;
+        flow->credit_due = false;
+        flow->receive.limit = at.bytes + flow->window;
+        w->len += segment_put_credit(w->plain + w->len, flow->number, flow->window, at.datagrams,
+                                     at.bytes);
+    }
+}
+
+static void count_sent(struct link *link, struct position before, struct position after) {
+    uint64_t datagrams = after.datagrams - before.datagrams;
+    link->datagrams_out += datagrams;
+    link->node->stats.datagrams_out += datagrams;
+    link->node->stats.payload_out += after.bytes - before.bytes - datagrams * DP_DATAGRAM_COST;
+}
+
+static void put_datagrams(struct link *link, struct frame_writer *w) {
+    struct flow *flow;
+    while ((flow = sched_next(&link->sched)) != NULL) {
+        struct item *done = NULL;
+        bool drained;
+        struct position before = flow->send.sent;
+        size_t n = flow_fill(flow, w->plain + w->len, room(w), (size_t)flow->deficit, &done,
+                             &drained);
+        w->len += n;
+        count_sent(link, before, flow->send.sent);
+        sched_charge(&link->sched, flow, n);
+        if (drained)
+            sched_remove(&link->sched, flow);
+        items_release(link->node, done);
+        if (n == 0 && !drained)
+            return;
+    }
+}
+
+/* Senders renew their key by bytes and by time, whichever comes first. */
+static bool rekey_due(const struct link *link, uint64_t now_ms) {
+    const struct frame_cipher *fc = &link->ciphers[0];
+    const struct dp_node_config *config = &link->node->config;
+    return fc->key_bytes >= config->rekey_bytes ||
+           (fc->key_frames && now_ms - fc->key_since_ms >= config->rekey_ms);
+}
+
+static void fill_frame(struct link *link, struct frame_writer *w, uint64_t now_ms) {
+    if (link->close_due) {
+        w->len = segment_put_close(w->plain, link->close_reason);
+        link->close_due = false;
+        link->close_sent = true;
+        return;
+    }
+    put_signals(link, w, now_ms);
+    put_control(link, w);
+    if (w->ends || link->state != DP_LINK_OPEN)
+        return;
+    put_credit(link, w);
+    put_datagrams(link, w);
+}
+
+static int put_frame(struct link *link, uint8_t *out, size_t *len, uint64_t now_ms) {
+    struct frame_writer w = {.plain = out + FRAME_HEADER};
+    fill_frame(link, &w, now_ms);
+    *len = 0;
+    if (w.len == 0)
+        return DP_OK;
+    bool rekey = !w.ends && w.len < DP_FRAME_MAX && rekey_due(link, now_ms);
+    if (rekey)
+        w.len += segment_put_rekey(w.plain + w.len);
+    int rc = frame_seal(&link->ciphers[0], link->node->aead, out, w.len);
+    if (rc == DP_OK && rekey)
+        rc = frame_rekey(&link->ciphers[0], link->node->aead, now_ms);
+    if (rc != DP_OK)
+        return rc;
+    *len = FRAME_OVERHEAD + w.len;
+    link->node->stats.frames_out++;
+    return DP_OK;
+}
+
+static size_t put_pending(struct link *link, uint8_t *out, size_t cap) {
+    struct buffer *pending = link->pending;
+    if (!pending)
+        return 0;
+    size_t rest = pending->len - pending->start, n = rest < cap ? rest : cap;
+    memcpy(out, pending->data + pending->start, n);
+    pending->start += n;
+    if (pending->start == pending->len) {
+        buffer_put(&link->node->pool, pending);
+        link->pending = NULL;
+    }
+    return n;
+}
+
+static int put_frames(struct link *link, uint8_t *out, size_t cap, size_t *used,
+                      uint64_t now_ms) {
+    size_t step = 1;
+    while (step && cap - *used >= FRAME_WIRE_MAX) {
+        int rc = put_frame(link, out + *used, &step, now_ms);
+        if (rc != DP_OK)
+            return rc;
+        *used += step;
+    }
+    return DP_OK;
+}
+
+int link_produce(struct link *link, uint8_t *out, size_t cap, size_t *len, uint64_t now_ms) {
+    *len = 0;
+    if (cap < DP_PRODUCE_MIN)
+        return DP_E_SIZE;
+    int rc = shake_begin(link);
+    if (rc == DP_OK) {
+        *len = put_pending(link, out, cap);
+        if (!link->pending && link->ciphers)
+            rc = put_frames(link, out, cap, len, now_ms);
+    }
+    if (*len)
+        link->last_out_ms = now_ms;
+    link->bytes_out += *len;
+    link->node->stats.bytes_out += *len;
+    if (rc != DP_OK)
+        link_fail(link, rc);
+    else if (link->close_sent)
+        link_down(link, DP_OK, 0);
+    return rc;
+}

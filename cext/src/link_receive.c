@@ -1,0 +1,197 @@
+/* Bytes from the peer: frames, segments, datagrams. */
+#include <string.h>
+
+#include "bytes.h"
+#include "node.h"
+
+static void hold(struct link *link) {
+    link->held = true;
+    if (link->on_held)
+        return;
+    link->on_held = true;
+    link->next_held = link->node->held;
+    link->node->held = link;
+}
+
+/* --- the node's own channel --- */
+
+static int control_done(struct link *link, uint16_t type, const uint8_t *data, size_t len,
+                        uint64_t now_ms) {
+    struct dp_event event = {.kind = DP_EVENT_CONTROL, .link = link->handle, .type = type};
+    if (!node_event(link->node, &event, data, len))
+        return DP_E_MEMORY;
+    hold(link);
+    if (!link->established)
+        link_established(link, now_ms);
+    return DP_OK;
+}
+
+static int control_piece(struct link *link, const struct segment *s, uint64_t now_ms) {
+    if (s->kind == SEGMENT_FIRST) {
+        if (link->control_in || s->total > DP_CONTROL_MAX)
+            return DP_E_DATAGRAM;
+        link->control_in = buffer_get(&link->node->pool, s->total);
+        if (!link->control_in)
+            return DP_E_MEMORY;
+        link->control_total = s->total;
+        link->control_type = s->type;
+    }
+    struct buffer *in = link->control_in;
+    if (!in || s->len > link->control_total - in->len)
+        return DP_E_DATAGRAM;
+    memcpy(in->data + in->len, s->data, s->len);
+    in->len += s->len;
+    if (in->len < link->control_total)
+        return DP_OK;
+    link->control_in = NULL;
+    int rc = control_done(link, link->control_type, in->data, in->len, now_ms);
+    buffer_put(&link->node->pool, in);
+    return rc;
+}
+
+static int on_control(struct link *link, const struct segment *s, bool at_end, uint64_t now_ms) {
+    if (!at_end)
+        return DP_E_SEGMENT; /* what follows must wait until it is handled */
+    if (s->kind != SEGMENT_DATAGRAM)
+        return control_piece(link, s, now_ms);
+    if (link->control_in)
+        return DP_E_DATAGRAM;
+    return control_done(link, s->type, s->data, s->len, now_ms);
+}
+
+/* --- applications' datagrams --- */
+
+static int take_datagram(struct flow *flow, const struct segment *s) {
+    struct builder_output out = {.pool = &flow->link->node->pool,
+                                 .flow = table_short(flow->handle),
+                                 .emit = sink_take,
+                                 .context = flow->sink};
+    struct builder *b = &flow->receive.builder;
+    int rc;
+    if (s->kind == SEGMENT_NEXT) {
+        if (!b->total || s->len > b->total - b->have)
+            return DP_E_DATAGRAM;
+        builder_append(b, s->data, s->len);
+        return DP_OK;
+    }
+    rc = flow_accept(flow, s->total, s->type);
+    if (rc != DP_OK)
+        return rc;
+    return s->kind == SEGMENT_DATAGRAM ? builder_add(b, &out, s->type, s->data, s->len)
+                                       : builder_begin(b, &out, s->type, s->total, s->data, s->len);
+}
+
+static bool buried(const struct link *link, uint8_t channel) {
+    return link->tombstones && (link->tombstones->channels[channel / 64] >> channel % 64 & 1);
+}
+
+static int on_datagram(struct link *link, const struct segment *s) {
+    struct flow *flow = link_flow(link, s->channel);
+    if (buried(link, s->channel))
+        return DP_OK;
+    if (!flow)
+        return DP_E_CHANNEL;
+    int rc = take_datagram(flow, s);
+    if (rc != DP_OK)
+        return rc;
+    if (!flow->receive.builder.total) {
+        link->datagrams_in++;
+        link->node->stats.datagrams_in++;
+    }
+    link->node->stats.payload_in += s->len;
+    sink_mark(flow);
+    return DP_OK;
+}
+
+static int on_credit(struct link *link, const struct segment *s) {
+    struct flow *flow = link_flow_by_peer(link, s->channel);
+    if (!flow)
+        return DP_OK; /* for a flow that this side has closed */
+    int rc = flow_credit(flow, s);
+    if (rc != DP_OK)
+        return rc;
+    flow->confirmed_news = true;
+    sink_mark(flow);
+    return DP_OK;
+}
+
+/* --- segments and frames --- */
+
+static int on_segment(struct link *link, const struct segment *s, bool at_end, uint64_t now_ms) {
+    switch (s->kind) {
+    case SEGMENT_DATAGRAM:
+    case SEGMENT_FIRST:
+    case SEGMENT_NEXT:
+        if (s->channel == DP_CONTROL_CHANNEL)
+            return on_control(link, s, at_end, now_ms);
+        return on_datagram(link, s);
+    case SEGMENT_CREDIT:
+        return on_credit(link, s);
+    case SEGMENT_PING:
+        link->pong_due = true;
+        link->pong_token = s->bytes;
+        link_mark(link);
+        return DP_OK;
+    case SEGMENT_REKEY:
+        link->node->stats.rekeys++;
+        return frame_rekey(&link->ciphers[1], link->node->aead, now_ms);
+    case SEGMENT_CLOSE:
+        link_down(link, DP_E_CLOSED, s->type);
+        return DP_E_CLOSED;
+    default: /* padding; a pong has done its work by arriving */
+        return DP_OK;
+    }
+}
+
+static int on_frame(struct link *link, const uint8_t *plain, size_t len, uint64_t now_ms) {
+    const uint8_t *cursor = plain, *end = plain + len;
+    while (cursor < end) {
+        struct segment s;
+        int rc = segment_next(&cursor, end, &s);
+        if (rc == DP_OK)
+            rc = on_segment(link, &s, cursor == end, now_ms);
+        if (rc != DP_OK)
+            return rc;
+    }
+    return DP_OK;
+}
+
+/* One frame, when it is there whole; *used stays 0 when it is not. */
+static int take_frame(struct link *link, uint8_t *data, size_t len, size_t *used,
+                      uint64_t now_ms) {
+    size_t wire_len, plain_len;
+    *used = 0;
+    if (len < FRAME_HEADER)
+        return DP_OK;
+    int rc = frame_peek(&link->ciphers[1], data, &wire_len);
+    if (rc != DP_OK || len < wire_len)
+        return rc;
+    rc = frame_open(&link->ciphers[1], link->node->aead, data, wire_len, &plain_len);
+    if (rc != DP_OK)
+        return rc;
+    *used = wire_len;
+    link->node->stats.frames_in++;
+    return on_frame(link, data + FRAME_HEADER, plain_len, now_ms);
+}
+
+bool link_may_read(const struct link *link) {
+    return link->state == DP_LINK_HANDSHAKE || (link->state == DP_LINK_OPEN && !link->held);
+}
+
+int link_receive(struct link *link, uint8_t *data, size_t len, size_t *used, uint64_t now_ms) {
+    size_t at = 0, step = 1;
+    int rc = DP_OK;
+    while (rc == DP_OK && step && at < len && link_may_read(link)) {
+        rc = link->shake ? shake_receive(link, data + at, len - at, &step, now_ms)
+                         : take_frame(link, data + at, len - at, &step, now_ms);
+        at += step;
+    }
+    *used = at;
+    if (at)
+        link->last_in_ms = now_ms;
+    link->bytes_in += at;
+    link->node->stats.bytes_in += at;
+    if (rc != DP_OK)
+        link_fail(link, rc);
+    return rc;
+}

@@ -1,0 +1,82 @@
+#include "scheduler.h"
+
+enum {
+    QUANTUM = 1024,     /* ours: bytes per round and unit of weight */
+    OWED_SHARE = 8,     /* ours: a waiting class is owed one byte in eight */
+    OWED_TURN = 16384,  /* ours: and gets its turn when this much is owed */
+    OWED_MAX = 4 * OWED_TURN
+};
+
+void sched_add(struct scheduler *s, struct flow *f) {
+    if (f->ring)
+        return;
+    struct flow **tail = &s->tail[f->priority];
+    if (*tail) {
+        f->ring = (*tail)->ring;
+        (*tail)->ring = f;
+    } else {
+        f->ring = f;
+    }
+    *tail = f;
+    if (f->deficit > 0)
+        f->deficit = 0; /* what was overdrawn stays owed */
+}
+
+void sched_remove(struct scheduler *s, struct flow *f) {
+    if (!f->ring)
+        return;
+    struct flow **tail = &s->tail[f->priority], *before = *tail;
+    while (before->ring != f)
+        before = before->ring;
+    before->ring = f->ring;
+    if (*tail == f)
+        *tail = before == f ? NULL : before;
+    f->ring = NULL;
+}
+
+bool sched_busy(const struct scheduler *s) {
+    for (int c = 0; c < DP_CLASS_COUNT; c++)
+        if (s->tail[c])
+            return true;
+    return false;
+}
+
+/* A class whose turn is due, else the highest busy one; -1 when all are idle. */
+static int pick_class(const struct scheduler *s) {
+    int highest = -1;
+    for (int c = DP_CLASS_COUNT - 1; c >= 0; c--) {
+        if (!s->tail[c])
+            continue;
+        if (s->owed[c] >= OWED_TURN)
+            return c;
+        highest = c;
+    }
+    return highest;
+}
+
+struct flow *sched_next(struct scheduler *s) {
+    int c = pick_class(s);
+    if (c < 0)
+        return NULL;
+    struct flow *head = s->tail[c]->ring;
+    while (head->deficit <= 0) {
+        head->deficit += QUANTUM * head->weight;
+        if (head->deficit > 0)
+            break;
+        s->tail[c] = head;
+        head = head->ring;
+    }
+    return head;
+}
+
+void sched_charge(struct scheduler *s, struct flow *f, size_t bytes) {
+    f->deficit -= (int32_t)bytes;
+    if (f->deficit <= 0 && f->ring)
+        s->tail[f->priority] = f; /* to the back of its round */
+    uint32_t *own = &s->owed[f->priority];
+    *own -= bytes < *own ? (uint32_t)bytes : *own;
+    for (int c = f->priority + 1; c < DP_CLASS_COUNT; c++) {
+        uint32_t owed = s->owed[c] + (uint32_t)(bytes / OWED_SHARE);
+        s->owed[c] = !s->tail[c] ? 0 : owed < OWED_MAX ? owed : OWED_MAX;
+    }
+}

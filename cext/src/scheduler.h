@@ -1,0 +1,24 @@
+/* Which flow sends next: classes first, deficit round robin within a class.
+ *
+ * Urgent goes before normal, normal before bulk. A class that waits behind a higher one is owed an
+ * eighth of what passes it, so none starves. Source of the round: Shreedhar & Varghese 1995. */
+#ifndef DP2P_SCHEDULER_H
+#define DP2P_SCHEDULER_H
+
+#include "flow.h"
+
+struct scheduler {
+    struct flow *tail[DP_CLASS_COUNT]; /* ring of busy flows; tail->ring is the head */
+    uint32_t owed[DP_CLASS_COUNT];     /* bytes */
+};
+
+void sched_add(struct scheduler *s, struct flow *flow);    /* no effect on a busy flow */
+void sched_remove(struct scheduler *s, struct flow *flow); /* no effect on an idle one */
+bool sched_busy(const struct scheduler *s);
+
+/* The flow to send from, or NULL; it may send flow->deficit bytes, which is more than 0. */
+struct flow *sched_next(struct scheduler *s);
+/* It has sent `bytes`. */
+void sched_charge(struct scheduler *s, struct flow *flow, size_t bytes);
+
+#endif

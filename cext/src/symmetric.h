@@ -1,0 +1,34 @@
+/* SymmetricState of the Noise Protocol Framework, section 5.2, with BLAKE2b. */
+#ifndef DP2P_SYMMETRIC_H
+#define DP2P_SYMMETRIC_H
+
+#include "cipher.h"
+
+struct symmetric_state {
+    struct cipher_state cipher; /* secret */
+    uint8_t ck[DP_HASH_LEN];    /* secret */
+    uint8_t h[DP_HASH_LEN];
+};
+
+/* InitializeSymmetric(protocol_name). */
+void symmetric_init(struct symmetric_state *ss, const char *protocol_name);
+
+void symmetric_mix_hash(struct symmetric_state *ss, const uint8_t *data, size_t len);
+void symmetric_mix_key(struct symmetric_state *ss, const uint8_t ikm[DP_KEY_LEN]);
+void symmetric_mix_key_and_hash(struct symmetric_state *ss, const uint8_t ikm[DP_KEY_LEN]);
+
+/* Bytes that the next encryption adds: a tag, or nothing while there is no key. */
+size_t symmetric_tag_len(const struct symmetric_state *ss);
+
+/* EncryptAndHash and DecryptAndHash: out[len + tag] and out[len - tag]. `out` may equal `in`.
+ * Errors: as cipher_seal and cipher_open; then the state is as it was. */
+int symmetric_seal(struct symmetric_state *ss, struct aead *aead, uint8_t *out, const uint8_t *in,
+                   size_t len);
+int symmetric_open(struct symmetric_state *ss, struct aead *aead, uint8_t *out, const uint8_t *in,
+                   size_t len);
+
+/* Split(): c1 is for what the initiator sends, c2 for what the responder sends. */
+void symmetric_split(const struct symmetric_state *ss, struct cipher_state *c1,
+                     struct cipher_state *c2);
+
+#endif

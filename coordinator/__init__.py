@@ -1,0 +1,1 @@
+"""The coordinator: knows everything about the node, carries no datagram."""

@@ -1,0 +1,152 @@
+"""What is measured: cases, units, measurements. No input, no output, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Group(StrEnum):
+    """A family of cases; ``--only`` takes these names."""
+
+    BULK = "bulk"
+    SMALL = "small"
+    RTT = "rtt"
+    CONNECTIONS = "connections"
+    MEMORY = "memory"
+
+
+# Units. MB = 10^6 bytes, GB = 10^9 bytes of payload; KiB = 1024 bytes; CPU = user + system, all
+# processes of the contender together.
+MB_PER_S = "MB/s"
+CPU_S_PER_GB = "CPU s/GB"
+DATAGRAMS_PER_S = "datagrams/s"
+CPU_S_PER_MILLION = "CPU s/million"
+P50_US = "p50 µs"
+P99_US = "p99 µs"
+CONNECTIONS_PER_S = "connections/s"
+CPU_MS_PER_CONNECTION = "CPU ms/connection"
+KIB_PER_CONNECTION = "KiB/connection"
+
+KIB = 1024
+SMALL_BYTES = 100
+CONNECTIONS_AT_A_TIME = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One question put to every contender."""
+
+    name: str
+    group: Group
+    title: str
+    rate: str
+    "The unit the contenders are compared by."
+    cost: str
+    "The unit printed beside it."
+    more_is_better: bool = True
+    size: int = SMALL_BYTES
+    "Payload bytes of one datagram."
+    count: int = 1
+    "Connections: at a time, or idle."
+
+
+BULK_64K = Case(
+    "bulk-64k", Group.BULK, "bulk, 64 KiB datagrams", MB_PER_S, CPU_S_PER_GB, size=64 * KIB
+)
+BULK_1M = Case(
+    "bulk-1m", Group.BULK, "bulk, 1 MiB datagrams", MB_PER_S, CPU_S_PER_GB, size=1024 * KIB
+)
+SMALL_100 = Case(
+    "small-100", Group.SMALL, "small, 100 B datagrams", DATAGRAMS_PER_S, CPU_S_PER_MILLION
+)
+RTT_100 = Case("rtt-100", Group.RTT, "round trip, 100 B", P50_US, P99_US, more_is_better=False)
+CONNECT_16 = Case(
+    "connect-16",
+    Group.CONNECTIONS,
+    "new connections, 16 at a time",
+    CONNECTIONS_PER_S,
+    CPU_MS_PER_CONNECTION,
+    count=CONNECTIONS_AT_A_TIME,
+)
+IDLE_1K = Case(
+    "idle-1000",
+    Group.MEMORY,
+    "memory, 1,000 idle connections",
+    KIB_PER_CONNECTION,
+    "",
+    more_is_better=False,
+    count=1_000,
+)
+IDLE_10K = Case(
+    "idle-10000",
+    Group.MEMORY,
+    "memory, 10,000 idle connections",
+    KIB_PER_CONNECTION,
+    "",
+    more_is_better=False,
+    count=10_000,
+)
+CASES = (BULK_64K, BULK_1M, SMALL_100, RTT_100, CONNECT_16, IDLE_1K, IDLE_10K)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long and how often; the same for every contender."""
+
+    seconds: float = 1.0
+    "Length of one measured phase."
+    rounds: int = 3
+    "Each contender of a case is measured this often, in turn with the others."
+    deadline_s: float = 20.0
+    "For one phase with starting and stopping; what exceeds it is ended and reported."
+    build_dir: Path = Path("build/bench")
+    "Where compiled helpers go."
+    quick: bool = False
+    "Smoke run: figures are rough; contenders may shrink what takes long."
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One contender's answer to one case, from one round or as the median of several."""
+
+    case: Case
+    contender: str
+    values: Mapping[str, float]
+    "Unit -> value."
+    by_process: Mapping[str, float] = field(default_factory=dict)
+    "Role -> its part of the CPU cost, in the case's CPU unit."
+    note: str = ""
+    "What a reader must know to compare fairly."
+
+    @property
+    def name(self) -> str:
+        """``case/contender``: how bars refer to it."""
+        return f"{self.case.name}/{self.contender}"
+
+
+Measure = Callable[[Settings], list[Measurement]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something to call once per round: measures one case for one contender."""
+
+    case: Case
+    contender: str
+    measure: Measure
+
+    @property
+    def name(self) -> str:
+        """For progress and failures; equals the measurement's name when there is one of them."""
+        return f"{self.case.name}/{self.contender}"
+
+
+class Unavailable(Exception):
+    """The contender cannot run on this machine; the text says what is missing."""
+
+
+class PhaseError(Exception):
+    """A phase failed or missed its deadline; the text says which role and why."""

@@ -1,0 +1,160 @@
+"""Addresses of peers and physical endpoints, as people write them.
+
+``dp2p://<public key>@host:port`` names a peer; ``tcp4://host:port`` and ``tcp6://[host]:port``
+name only a place. Each can be dialled. IPv6 addresses stand in brackets.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from dp2p import ids
+from dp2p.errors import AddressError
+
+DEFAULT_PORT = 4617
+PORT_MAX = 65535
+
+Scheme = Literal["tcp4", "tcp6"]
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
+_LOOKS_IPV4 = re.compile(r"[0-9.]+\Z")
+HOST_MAX = 253  # characters of a host name; RFC 1035
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A place in the network, with nothing said of who is there."""
+
+    scheme: Scheme
+    host: str
+    "Host name or numeric address, without brackets."
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{join_host_port(self.host, self.port)}"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """A peer by its public key, and a place where it can be found."""
+
+    key: str
+    "Public key, base32."
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"dp2p://{self.key}@{join_host_port(self.host, self.port)}"
+
+    @property
+    def peer(self) -> str:
+        """The node-ID, base32."""
+        return ids.node_id_text(self.key)
+
+
+Address = Endpoint | PeerAddress
+
+
+def parse(text: str) -> Address:
+    """Read either kind.  Raises: AddressError saying what is wrong."""
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme == "dp2p":
+        return _parse_peer(text, rest)
+    if separator and scheme in ("tcp4", "tcp6"):
+        return parse_endpoint(text)
+    raise AddressError(
+        f"address {text!r}: expected dp2p://KEY@HOST:PORT, tcp4://HOST:PORT or tcp6://[HOST]:PORT"
+    )
+
+
+def parse_endpoint(text: str, *, default_port: int | None = None, lowest_port: int = 1) -> Endpoint:
+    """Read ``tcp4://host:port`` or ``tcp6://[host]:port``.
+
+    ``default_port`` is taken when none is written; ``lowest_port`` 0 allows "any free port",
+    which only a listener can use.  Raises: AddressError.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("tcp4", "tcp6"):
+        raise AddressError(f"endpoint {text!r}: expected tcp4://HOST:PORT or tcp6://[HOST]:PORT")
+    host, port = _split(text, rest, default_port, lowest_port)
+    kind: Scheme = "tcp4" if scheme == "tcp4" else "tcp6"
+    version = _ip_version(host)
+    if version is not None and version != (4 if kind == "tcp4" else 6):
+        raise AddressError(f"endpoint {text!r}: {host} is not an IPv{kind[-1]} address")
+    return Endpoint(kind, host, port)
+
+
+def _parse_peer(text: str, rest: str) -> PeerAddress:
+    key, separator, place = rest.partition("@")
+    if not separator:
+        raise AddressError(f"address {text!r}: no public key before an @")
+    try:
+        ids.from_text(key)
+    except ValueError as error:
+        raise AddressError(f"address {text!r}: {error}") from None
+    host, port = _split(text, place, None, 1)
+    return PeerAddress(key, host, port)
+
+
+def _split(text: str, place: str, default_port: int | None, lowest_port: int) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[host]:port``."""
+    if place.startswith("["):
+        host, separator, tail = place[1:].partition("]")
+        if not separator or _ip_version(host) != 6:
+            raise AddressError(f"address {text!r}: no IPv6 address in brackets")
+        if tail and not tail.startswith(":"):
+            raise AddressError(f"address {text!r}: only :PORT may follow the bracket")
+        digits = tail[1:] if tail else None
+    else:
+        host, separator, port_text = place.partition(":")
+        digits = port_text if separator else None
+        _check_host(text, host, place)
+    return _canonical(host), _port(text, digits, default_port, lowest_port)
+
+
+def _check_host(text: str, host: str, place: str) -> None:
+    if place.count(":") > 1:
+        raise AddressError(f"address {text!r}: an IPv6 address stands in brackets, [::1]:4617")
+    if not host:
+        raise AddressError(f"address {text!r}: no host")
+    if _LOOKS_IPV4.match(host):
+        if _ip_version(host) != 4:
+            raise AddressError(f"address {text!r}: {host} is no IPv4 address")
+    elif len(host) > HOST_MAX or not all(_LABEL.match(label) for label in host.split(".")):
+        raise AddressError(f"address {text!r}: {host!r} is no host name")
+
+
+def _port(text: str, digits: str | None, default: int | None, lowest: int) -> int:
+    if digits is None and default is not None:
+        return default
+    if digits is None:
+        raise AddressError(f"address {text!r}: no port")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 5):
+        raise AddressError(f"address {text!r}: port {digits!r} is no number")
+    port = int(digits)
+    if not lowest <= port <= PORT_MAX:
+        raise AddressError(f"address {text!r}: port {port} is not within {lowest} to {PORT_MAX}")
+    return port
+
+
+def _ip_version(host: str) -> int | None:
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+
+
+def _canonical(host: str) -> str:
+    """One spelling of each host: shortest IPv6 form, names in lower case."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.lower()
+
+
+def join_host_port(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

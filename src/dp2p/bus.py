@@ -1,0 +1,213 @@
+"""Messages of the fabric between the coordinator and its shards.
+
+JSON over ZeroMQ; shards connect with a DEALER to the coordinator's ROUTER. Each message is tagged
+by ``kind`` and travels in an envelope with the fabric's version. Messages that carry state carry
+all of it, so that a lost process is made good by sending it again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dp2p.control import ProtocolSpec
+from dp2p.errors import Dp2pError
+
+BUS_VERSION = 1
+
+
+class BusError(Dp2pError):
+    """A fabric message is malformed or of another version."""
+
+
+class Message(msgspec.Struct, tag_field="kind", frozen=True, kw_only=True):
+    """Base of all fabric messages."""
+
+
+class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One open link as its shard knows it."""
+
+    link: int
+    "The shard's handle; unique within one life of the shard."
+    key: str
+    "The peer's public key, base32."
+    direction: str
+    "``in`` or ``out``: who opened the connection, from this node."
+    endpoint: str
+    "The socket's remote end."
+    instance: str
+    "The peer's life, from its hello."
+    trust: str
+    listen: list[str]
+    "Endpoints under which the peer says it can be dialled."
+    seen: str | None = None
+    "This node's endpoint as the peer sees it."
+    dial: int | None = None
+    "The coordinator's dial that made it, if one did."
+
+
+class AppReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One application session, as the coordinator tells shards and shards report back."""
+
+    session: str
+    name: str
+
+
+class ProtocolEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One protocol on the air at this node."""
+
+    number: int
+    "Channel number under which this node receives it, 0-249."
+    spec: ProtocolSpec
+    "With ``window`` filled in."
+    sessions: list[str]
+    "Applications that serve it; more than one only when shared."
+
+
+# --- shard to coordinator ---
+
+
+class ShardHello(Message, frozen=True, kw_only=True, tag="shard_hello"):
+    """First message of a shard, and again whenever a coordinator is new to it."""
+
+    shard: int
+    incarnation: str
+    pid: int
+    aead: str
+    data_endpoint: str
+    listening: list[str]
+    links: list[LinkReport]
+    generation: int
+    apps: list[AppReport]
+    protocols: list[ProtocolEntry]
+
+
+class ShardHeartbeat(Message, frozen=True, kw_only=True, tag="shard_heartbeat"):
+    """Sent every second, with the shard's counters."""
+
+    shard: int
+    stats: dict[str, Any]
+
+
+class LinkReady(Message, frozen=True, kw_only=True, tag="link_ready"):
+    """A handshake is done; the link waits for ``Admit`` or ``Refuse``."""
+
+    report: LinkReport
+
+
+class LinkUp(Message, frozen=True, kw_only=True, tag="link_up"):
+    """An admitted link is open on both sides: the peer has admitted it too."""
+
+    link: int
+
+
+class LinkDown(Message, frozen=True, kw_only=True, tag="link_down"):
+    """A link that was reported ready is gone."""
+
+    link: int
+    reason: str
+    remote: bool
+    "True when the peer gave the reason."
+
+
+class DialFailed(Message, frozen=True, kw_only=True, tag="dial_failed"):
+    """A dial ended before its handshake was done."""
+
+    dial: int
+    reason: str
+
+
+class AppGone(Message, frozen=True, kw_only=True, tag="app_gone"):
+    """A session's data socket no longer answers."""
+
+    session: str
+
+
+# --- coordinator to shard ---
+
+
+class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
+    """Answer to ``ShardHello``."""
+
+    coordinator: str
+    "This life of the coordinator."
+
+
+class WhoAreYou(Message, frozen=True, kw_only=True, tag="who_are_you"):
+    """Answer to any message of a shard that this coordinator has not met: say hello."""
+
+    coordinator: str
+
+
+class Registry(Message, frozen=True, kw_only=True, tag="registry"):
+    """All sessions and protocols of the node. Replaces what was before."""
+
+    generation: int
+    apps: list[AppReport]
+    protocols: list[ProtocolEntry]
+
+
+class Admit(Message, frozen=True, kw_only=True, tag="admit"):
+    """Let a ready link open."""
+
+    link: int
+
+
+class Close(Message, frozen=True, kw_only=True, tag="close"):
+    """Close or refuse a link with a reason (docs/spec/wire.md, "Close reasons")."""
+
+    link: int
+    reason: str
+
+
+class DialLink(Message, frozen=True, kw_only=True, tag="dial"):
+    """Open a connection. Answered by ``LinkReady`` or ``DialFailed`` with the same ``dial``."""
+
+    dial: int
+    host: str
+    "A numeric address, IPv4 or IPv6."
+    port: int
+    key: str | None = None
+    "The public key that must answer, base32."
+
+
+class Stop(Message, frozen=True, kw_only=True, tag="stop"):
+    """Close all links and exit."""
+
+
+FromShard = ShardHello | ShardHeartbeat | LinkReady | LinkUp | LinkDown | DialFailed | AppGone
+ToShard = Welcome | WhoAreYou | Registry | Admit | Close | DialLink | Stop
+
+_encoder = msgspec.json.Encoder()
+_from_shard: msgspec.json.Decoder[FromShard] = msgspec.json.Decoder(FromShard)
+_to_shard: msgspec.json.Decoder[ToShard] = msgspec.json.Decoder(ToShard)
+_PREFIX = b"%d " % BUS_VERSION
+
+
+def encode(message: Message) -> bytes:
+    """The message as one ZeroMQ frame: version, a space, JSON."""
+    return _PREFIX + _encoder.encode(message)
+
+
+def _body(frame: bytes) -> bytes:
+    version, separator, body = frame.partition(b" ")
+    if not separator or version != b"%d" % BUS_VERSION:
+        raise BusError(f"fabric message of version {version[:16]!r}, this is {BUS_VERSION}")
+    return body
+
+
+def decode_from_shard(frame: bytes) -> FromShard:
+    """What a shard sent.  Raises: BusError."""
+    try:
+        return _from_shard.decode(_body(frame))
+    except msgspec.MsgspecError as error:
+        raise BusError(f"message from a shard: {error}") from error
+
+
+def decode_to_shard(frame: bytes) -> ToShard:
+    """What the coordinator sent.  Raises: BusError."""
+    try:
+        return _to_shard.decode(_body(frame))
+    except msgspec.MsgspecError as error:
+        raise BusError(f"message from the coordinator: {error}") from error

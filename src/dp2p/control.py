@@ -1,0 +1,168 @@
+"""Messages of the control socket between an application and the coordinator.
+
+Source: docs/spec/app-api.md, "Control". JSON, one object a message. A request carries
+``id`` and ``op``; its reply carries the same ``id`` and either ``ok`` or ``error``. Events carry
+``event``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+API_VERSION = 1
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}\Z")]
+Version = Annotated[int, Meta(ge=0, le=65535)]
+Session = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+PriorityClass = Literal["urgent", "normal", "bulk"]
+
+
+class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an application says of a protocol when it registers it."""
+
+    name: Name
+    versions: Annotated[list[Version], Meta(min_length=1, max_length=16)]
+    max_datagram: Annotated[int, Meta(ge=1, le=16 << 20)] = 1 << 20
+    "Bytes of the largest payload."
+    types: Annotated[int, Meta(ge=1, le=65536)] = 65536
+    "Datagram types run from 0 to ``types - 1``."
+    priority: PriorityClass = "normal"
+    weight: Annotated[int, Meta(ge=1, le=255)] = 16
+    slots: Annotated[int, Meta(ge=0, le=65535)] = 8
+    window: Annotated[int, Meta(ge=0, le=256 << 20)] = 0
+    "Bytes a peer may have under way to this application; 0 lets the node choose."
+    shared: bool = False
+
+
+class Request(msgspec.Struct, tag_field="op", kw_only=True, forbid_unknown_fields=True):
+    """Base of all requests."""
+
+    id: int
+
+
+class Attach(Request, tag="attach"):
+    """Begin a session. Reply: ``Attached``."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    version: int = API_VERSION
+
+
+class Heartbeat(Request, tag="heartbeat"):
+    """Prove that the application lives. Reply: empty, or error ``unknown_session``."""
+
+    session: Session
+
+
+class Register(Request, tag="register"):
+    """Put a protocol on the air. Reply: ``Registered``."""
+
+    session: Session
+    protocol: ProtocolSpec
+
+
+class Withdraw(Request, tag="withdraw"):
+    """Take a protocol off the air. Reply: empty."""
+
+    session: Session
+    name: Name
+
+
+class Detach(Request, tag="detach"):
+    """End the session and with it its protocols. Reply: empty."""
+
+    session: Session
+
+
+class Status(Request, tag="status"):
+    """Reply: the node's state, an object."""
+
+
+class Peers(Request, tag="peers"):
+    """Reply: ``{"peers": [...]}``."""
+
+
+class Dial(Request, tag="dial"):
+    """Connect to an address; the reply comes when the connection is open or has failed.
+
+    Reply: ``{"peer": node-ID, "key": ..., "endpoint": ...}``.
+    """
+
+    address: Annotated[str, Meta(max_length=512)]
+    timeout_s: Annotated[float, Meta(gt=0, le=120)] = 10.0
+
+
+class Disconnect(Request, tag="disconnect"):
+    """Close the connection to a peer. Reply: empty."""
+
+    peer: str
+
+
+AnyRequest = Attach | Heartbeat | Register | Withdraw | Detach | Status | Peers | Dial | Disconnect
+
+
+class ShardEndpoint(msgspec.Struct, frozen=True):
+    """Where a shard's data socket is. A restarted shard has a new endpoint."""
+
+    index: int
+    endpoint: str
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """Reply to ``attach``."""
+
+    session: str
+    node: str
+    "The node's node-ID, base32."
+    key: str
+    "Its public key, base32."
+    shards: list[ShardEndpoint]
+    heartbeat_s: float
+    "Send a heartbeat this often; three missed in a row end the session."
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """Reply to ``register``: the protocol with all defaults filled in."""
+
+    number: int
+    "The number under which this node receives it, 0-249."
+    window: int
+
+
+class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a request failed."""
+
+    code: str
+    message: str
+    protocol: str | None = None
+    peer: str | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Answer to the request with the same ``id``; exactly one of ``ok`` and ``error``.
+
+    A message of which not even ``id`` can be read is answered with ``id`` -1.
+    """
+
+    id: int
+    ok: Any = None
+    error: ErrorBody | None = None
+
+
+class ShardUp(msgspec.Struct, frozen=True, tag_field="event", tag="shard_up"):
+    """A shard is there: connect to its data socket and attach."""
+
+    index: int
+    endpoint: str
+
+
+class ShardDown(msgspec.Struct, frozen=True, tag_field="event", tag="shard_down"):
+    """A shard is gone and every flow over it is down."""
+
+    index: int
+    endpoint: str
+
+
+AnyEvent = ShardUp | ShardDown

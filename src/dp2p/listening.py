@@ -1,0 +1,100 @@
+"""Reserving the node's listen addresses before its shards exist.
+
+All shards listen on one port with SO_REUSEPORT, which would also let a second node listen there and
+take half of the connections. So a port is first bound without SO_REUSEPORT, which fails when
+anybody listens on it, and then bound with it and held, without listening, for as long as the node
+runs. The second socket also gives port 0 the one number that all shards use.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+
+from dp2p.addresses import Endpoint
+from dp2p.errors import ConfigError
+
+_NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+
+
+class Reservation:
+    """Sockets that hold the listen addresses of one node."""
+
+    def __init__(self) -> None:
+        self.endpoints: list[Endpoint] = []
+        "Numeric, with no port left open."
+        self.skipped: list[Endpoint] = []
+        "Left out because this machine has no such family."
+        self._sockets: list[socket.socket] = []
+
+    def add(self, endpoint: Endpoint, *, optional: bool = False) -> None:
+        """Reserve one more.  Raises: ConfigError naming address and cause."""
+        try:
+            self._sockets.append(self._bind(endpoint))
+        except OSError as error:
+            if optional and endpoint.scheme == "tcp6" and error.errno in _NO_IPV6:
+                self.skipped.append(endpoint)
+                return
+            self.close()
+            raise ConfigError(f"listen.addresses: {endpoint}: {_explain(error)}") from None
+        host, port = self._sockets[-1].getsockname()[:2]
+        self.endpoints.append(Endpoint(endpoint.scheme, host, port))
+
+    def _bind(self, endpoint: Endpoint) -> socket.socket:
+        family = socket.AF_INET if endpoint.scheme == "tcp4" else socket.AF_INET6
+        place = socket.getaddrinfo(endpoint.host, endpoint.port, family, socket.SOCK_STREAM)[0][4]
+        if endpoint.port == 0 and self.endpoints:
+            # One number for both families is easier to open in a firewall; any other will do.
+            try:
+                return _reserve(family, (place[0], self.endpoints[0].port))
+            except OSError:
+                pass
+        return _reserve(family, (place[0], place[1]))
+
+    def close(self) -> None:
+        """Let go of all of them."""
+        for each in self._sockets:
+            each.close()
+        self._sockets.clear()
+
+
+def reserve(endpoints: Iterable[Endpoint], *, optional_ipv6: bool = False) -> Reservation:
+    """Reserve all ``endpoints``.  Raises: ConfigError."""
+    reservation = Reservation()
+    for endpoint in endpoints:
+        reservation.add(endpoint, optional=optional_ipv6)
+    return reservation
+
+
+def _reserve(family: int, place: tuple[str | int, int | bytes]) -> socket.socket:
+    if place[1]:
+        # SO_REUSEADDR lets connections of an earlier run, still in TIME_WAIT, not count.
+        _bound(family, place, socket.SO_REUSEADDR).close()
+    return _bound(family, place, socket.SO_REUSEPORT)
+
+
+def _bound(family: int, place: tuple[str | int, int | bytes], option: int) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, option, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(place)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _explain(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"no such address: {error.strerror}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "the port is in use by another process; choose another port or stop that process"
+        case errno.EACCES:
+            return "this user may not listen on that port; ports below 1024 need privileges"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address"
+    return error.strerror or str(error)

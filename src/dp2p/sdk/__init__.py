@@ -1,0 +1,1 @@
+"""The application SDK: a small client of a node's application API (docs/spec/app-api.md)."""

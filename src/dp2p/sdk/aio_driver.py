@@ -1,0 +1,141 @@
+"""A session's sockets on an asyncio event loop.
+
+ZeroMQ's own descriptors are watched rather than polled. They are edge-triggered: reading goes on
+until nothing is left, and after every send one looks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dp2p.errors import RequestError
+from dp2p.sdk.driver import ATTACH_AGAIN_S, Driver
+from dp2p.sdk.flow import Flow, Outgoing, Port
+from dp2p.sdk.registration import Registration
+from dp2p.sdk.signals import Replied
+from dp2p.sdk.sockets import Reader, Socket
+from dp2p.sdk.types import Event
+
+
+class AioDriver(Driver):
+    def __init__(self, run_dir: Path | str | None, endpoint: str | None, name: str | None) -> None:
+        super().__init__(run_dir, endpoint, name)
+        self.loop = asyncio.get_running_loop()
+        self.answers: dict[int, asyncio.Future[Any]] = {}
+        self.scheduled = False
+        "A flush is due in this turn of the loop."
+        self._readers: dict[Socket, tuple[Reader, Port | None]] = {}
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        "Who waits for anything to happen to a protocol."
+        self.watch(self.control, None)
+
+    def watch(self, socket: Socket, port: Port | None) -> None:
+        self._readers[socket] = Reader(socket), port
+        self.loop.add_reader(socket.fileno(), self._drain, socket)
+        self.schedule()
+
+    def unwatch(self, socket: Socket) -> None:
+        if socket in self._readers:
+            del self._readers[socket]
+            self.loop.remove_reader(socket.fileno())
+
+    def _drain(self, socket: Socket) -> None:
+        """Read until nothing is left: ZeroMQ's descriptor tells of the first message only."""
+        while socket in self._readers:  # what has been read may say to close it
+            reader, port = self._readers[socket]
+            if not reader.more():
+                return
+            message = reader.recv()
+            if port is None:
+                self.dispatch(self.session.receive_control(message))
+            else:
+                self.dispatch(self.session.receive_data(port, message))
+
+    # --- sending ---
+
+    def schedule(self) -> None:
+        """Flush when this turn of the loop is over."""
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self._flush_scheduled)
+
+    def _flush_scheduled(self) -> None:
+        self.scheduled = False
+        if not self.closed:
+            self.flush()
+
+    def sent(self, socket: Socket) -> None:
+        """Sending may have swallowed the descriptor's signal that something can be read."""
+        if self._readers[socket][0].more():
+            self.loop.call_soon(self._drain, socket)
+
+    # --- events ---
+
+    def on_replied(self, event: Replied) -> None:
+        future = self.answers.pop(event.id, None)
+        if future is not None and not future.done():
+            if event.error is not None:
+                future.set_exception(event.error)
+            else:
+                future.set_result(event.ok)
+        self.schedule()
+
+    def on_received(self, registration: Registration) -> None:
+        self._wake(registration.name)
+
+    def on_progress(self, protocol: str) -> None:
+        self._wake(protocol)
+
+    def on_finished(self, outgoing: list[Outgoing]) -> None:
+        for call in outgoing:
+            if call.token is not None and not call.token.done():
+                call.token.set_result(None)
+
+    def on_credit(self, flow: Flow) -> None:
+        super().on_credit(flow)
+        if flow.port.ready:
+            self.schedule()
+
+    def attach_later(self, port: Port) -> None:
+        self.loop.call_later(ATTACH_AGAIN_S, self._attach_again, port)
+
+    def _attach_again(self, port: Port) -> None:
+        if not self.closed:
+            self.session.attach_port(port)
+            self.schedule()
+
+    def tell(self, event: Event) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and the process about to end
+            self.loop.call_soon_threadsafe(self._told, event)
+
+    def _told(self, event: Event) -> None:
+        if not self.closed:
+            self.dispatch([event])
+            self.schedule()
+
+    async def changed(self, protocol: str) -> None:
+        """Send what is to go; then wait until something happens to the protocol."""
+        if self.closed:
+            raise RequestError("closed", "the node is closed")
+        self.flush()
+        future: asyncio.Future[None] = self.loop.create_future()
+        self._waiting.setdefault(protocol, []).append(future)
+        await future
+
+    def _wake(self, protocol: str) -> None:
+        for future in self._waiting.pop(protocol, ()):
+            if not future.done():
+                future.set_result(None)
+
+    async def close(self) -> None:
+        """Close the sockets, after at most a short time for what is to go."""
+        if not self.closed:
+            self.close_sockets()
+            for protocol in list(self._waiting):
+                self._wake(protocol)
+            for log in list(self.logs):
+                log.close()
+            await self.loop.run_in_executor(None, self.context.term)

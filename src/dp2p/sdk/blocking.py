@@ -1,0 +1,378 @@
+"""The blocking API.
+
+    with dp2p.blocking.attach() as node:
+        chat = node.register("chat", version=1, slots=8, priority="normal")
+        for message in chat:
+            chat.send(message.peer, type=1, payload=b"hello")
+
+A node belongs to one thread. What is sent leaves at once. Sockets are read while a call waits: a
+program that computes for long hears of peers and credit when it calls again, yet its session lives,
+since heartbeats have a thread of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import zmq
+
+from dp2p import control
+from dp2p.errors import RequestError
+from dp2p.sdk.driver import (
+    ATTACH_AGAIN_S,
+    ATTACH_TIMEOUT_S,
+    REQUEST_TIMEOUT_S,
+    Driver,
+    EventLog,
+    Handle,
+    make_spec,
+)
+from dp2p.sdk.flow import Port
+from dp2p.sdk.signals import Replied
+from dp2p.sdk.sockets import Reader, Socket
+from dp2p.sdk.types import Batch, Event, Message, Peer
+
+_SLICE_S = 0.5  # longest wait before the heartbeat thread's news are looked at
+
+
+def attach(
+    run_dir: Path | str | None = None,
+    endpoint: str | None = None,
+    name: str | None = None,
+    timeout: float = ATTACH_TIMEOUT_S,
+) -> Node:
+    """Begin a session with the node in ``run_dir`` (or behind the control ``endpoint``).
+
+    Raises: RequestError, ``no_node`` when none answers in ``timeout`` seconds.
+    """
+    node = Node(run_dir, endpoint, name)
+    try:
+        node._call(node._driver.session.attach(), timeout)
+    except RequestError as error:
+        node._driver.close()
+        if error.code == "timeout":
+            text = f"nothing answers at {node._driver.endpoint}; is the node running?"
+            raise RequestError("no_node", text) from None
+        raise
+    except BaseException:
+        node._driver.close()
+        raise
+    return node
+
+
+class _Driver(Driver):
+    def __init__(self, run_dir: Path | str | None, endpoint: str | None, name: str | None) -> None:
+        super().__init__(run_dir, endpoint, name)
+        self.answers: dict[int, Replied] = {}
+        self._poller = zmq.Poller()
+        self._readers: dict[Socket, tuple[Reader, Port | None]] = {}
+        self._news: deque[Event] = deque()
+        self._attach_later: deque[tuple[float, Port]] = deque()
+        self.watch(self.control, None)
+
+    def watch(self, socket: Socket, port: Port | None) -> None:
+        self._readers[socket] = Reader(socket), port
+        self._poller.register(socket, zmq.POLLIN)
+
+    def unwatch(self, socket: Socket) -> None:
+        del self._readers[socket]
+        self._poller.unregister(socket)
+
+    def on_replied(self, event: Replied) -> None:
+        self.answers[event.id] = event
+
+    def attach_later(self, port: Port) -> None:
+        self._attach_later.append((time.monotonic() + ATTACH_AGAIN_S, port))
+
+    def tell(self, event: Event) -> None:
+        self._news.append(event)
+
+    def wait(self, deadline: float | None) -> None:
+        """Send what is to go; then read until something has come, or raise TimeoutError."""
+        if self.closed:
+            raise RequestError("closed", "the node is closed")
+        self.flush()
+        now = time.monotonic()
+        pause = _SLICE_S if deadline is None else min(_SLICE_S, deadline - now)
+        if self._attach_later:
+            pause = min(pause, self._attach_later[0][0] - now)
+        ready = self._poller.poll(math.ceil(max(0.0, pause) * 1000))
+        for socket, _ in ready:
+            self._read(socket)
+        if self._news or self._attach_later:
+            self._other_news()
+        if not ready and deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError
+
+    def _read(self, socket: Socket) -> None:
+        """One message: asking a socket whether there is another costs as much as polling all."""
+        if socket not in self._readers:
+            return  # closed by what came before it
+        reader, port = self._readers[socket]
+        message = reader.recv()
+        if port is None:
+            self.dispatch(self.session.receive_control(message))
+        else:
+            self.dispatch(self.session.receive_data(port, message))
+
+    def _other_news(self) -> None:
+        while self._news:
+            self.dispatch([self._news.popleft()])
+        while self._attach_later and self._attach_later[0][0] <= time.monotonic():
+            self.session.attach_port(self._attach_later.popleft()[1])
+
+    def close(self) -> None:
+        """Close the sockets, after at most a short time for what is to go."""
+        if not self.closed:
+            self.close_sockets()
+            self.context.term()
+
+
+class Node:
+    """A session with a node; ``attach`` makes it."""
+
+    def __init__(self, run_dir: Path | str | None, endpoint: str | None, name: str | None) -> None:
+        self._driver = _Driver(run_dir, endpoint, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def id(self) -> str:
+        """The node's node-ID, base32."""
+        self._driver.session.token()
+        attached = self._driver.session.attached
+        return attached.node if attached is not None else ""
+
+    def close(self) -> None:
+        """End the session. Datagrams already sent are handed to the node, not awaited: see
+        ``Protocol.drain``.
+        """
+        driver = self._driver
+        if driver.closed:
+            return
+        try:
+            driver.flush()
+            if driver.session.attached is not None:
+                session = driver.session.token()
+                self._call(driver.session.request(control.Detach(id=0, session=session)), 1.0)
+        except (RequestError, zmq.ZMQError):
+            pass  # the node is gone, or has forgotten us: then there is nothing to end
+        finally:
+            driver.close()
+
+    def register(self, name: str, *, version: int | Sequence[int] = 1, **options: Any) -> Protocol:
+        """Put a protocol on the air. ``options`` are the fields of ``ProtocolSpec``:
+        ``max_datagram``, ``types``, ``priority``, ``weight``, ``slots``, ``window``, ``shared``.
+
+        Raises: RequestError: ``protocol_taken``, ``bad_request``, ...
+        """
+        session = self._driver.session
+        request, registration = session.register(make_spec(name, version, options))
+        self._call(request)
+        return Protocol(self._driver, registration)
+
+    def withdraw(self, protocol: Protocol) -> None:
+        """Take a protocol off the air."""
+        session = self._driver.session
+        request = control.Withdraw(id=0, session=session.token(), name=protocol.name)
+        self._call(session.request(request))
+
+    def status(self) -> dict[str, Any]:
+        """The node's state."""
+        return dict(self._call(self._driver.session.request(control.Status(id=0))))
+
+    def peers(self) -> list[dict[str, Any]]:
+        """All peers of the node, whatever they speak."""
+        return list(self._call(self._driver.session.request(control.Peers(id=0)))["peers"])
+
+    def dial(self, address: str, timeout: float = 10.0) -> dict[str, Any]:
+        """Connect to an address. Returns the peer: ``peer``, ``key``, ``endpoint``."""
+        request = control.Dial(id=0, address=address, timeout_s=timeout)
+        return dict(self._call(self._driver.session.request(request), timeout + 5.0))
+
+    def disconnect(self, peer: str) -> None:
+        """Close the connection to a peer, for all applications."""
+        self._call(self._driver.session.request(control.Disconnect(id=0, peer=peer)))
+
+    def events(self) -> Events:
+        """All events of this session from now on; those of peers that are there come first."""
+        return Events(self._driver, None)
+
+    def _call(self, request_id: int, timeout: float = REQUEST_TIMEOUT_S) -> Any:
+        driver = self._driver
+        deadline = time.monotonic() + timeout
+        try:
+            while request_id not in driver.answers:
+                driver.wait(deadline)
+        except TimeoutError:
+            driver.session.forget(request_id)
+            raise RequestError("timeout", f"no answer in {timeout:g} s") from None
+        answer = driver.answers.pop(request_id)
+        if answer.error is not None:
+            raise answer.error
+        return answer.ok
+
+
+class Events(EventLog):
+    """Events, oldest first."""
+
+    def __init__(self, driver: _Driver, protocol: str | None) -> None:
+        super().__init__(protocol)
+        self._driver = driver
+        driver.subscribe(self)
+
+    def get(self, timeout: float | None = None) -> Event:
+        """The next event.  Raises: TimeoutError."""
+        deadline = _deadline(timeout)
+        while not self.unread:
+            self._driver.wait(deadline)
+        return self.unread.popleft()
+
+    def __iter__(self) -> Iterator[Event]:
+        while True:
+            yield self.get()
+
+
+class Protocol(Handle):
+    """A protocol of this application; ``Node.register`` makes it. ``timeout`` is in seconds, None
+    waits for ever. A call that sends then raises SendError ``timeout``, any other TimeoutError.
+    """
+
+    _driver: _Driver
+
+    def recv(self, timeout: float | None = None) -> Message:
+        """The next datagram. Taking it counts as consuming it."""
+        message = next(self._inbox.messages, None)
+        if message is not None:
+            return message
+        self._await_data(_deadline(timeout))
+        return next(self._inbox.messages)
+
+    def _await_data(self, deadline: float | None) -> None:
+        while (flow := self._inbox.open()) is None:
+            self._check_open()
+            self._driver.wait(deadline)
+        if flow.consumed_bytes - flow.announced_bytes >= self._inbox.quarter:
+            self._driver.flush_port(flow.port)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Datagrams as they come, until the protocol is withdrawn or the node closed."""
+        while True:
+            yield from self._inbox.messages
+            try:
+                self._await_data(None)
+            except RequestError:
+                return
+
+    def recv_many(self, timeout: float | None = None) -> Batch:
+        """All datagrams that arrived together: the fastest way to receive."""
+        deadline = _deadline(timeout)
+        while (taken := self._inbox.take_batch()) is None:
+            self._check_open()
+            self._driver.wait(deadline)
+        flow, batch = taken
+        if flow.consumed_bytes - flow.announced_bytes >= self._inbox.quarter:
+            self._driver.flush_port(flow.port)
+        return batch
+
+    def batches(self) -> Iterator[Batch]:
+        """``recv_many`` for ever, until the protocol is withdrawn or the node closed."""
+        while True:
+            try:
+                yield self.recv_many()
+            except RequestError:
+                return
+
+    def send(
+        self,
+        peer: str,
+        payload: bytes,
+        type: int = 0,  # noqa: A002
+        timeout: float | None = None,
+    ) -> None:
+        """Send one datagram; waits for credit.  Raises: SendError."""
+        flow = self._flows.get(peer)
+        if flow is not None and flow.offer(payload, type):
+            self._driver.flush_port(flow.port)
+        else:
+            self.send_many(peer, (payload,), type, timeout)
+
+    def send_many(
+        self,
+        peer: str,
+        payloads: Sequence[bytes],
+        type: int | Sequence[int] = 0,  # noqa: A002
+        timeout: float | None = None,
+    ) -> None:
+        """Send datagrams in order, as credit allows: the fastest way to send. ``type`` is one for
+        all or one for each.  Raises: SendError.
+        """
+        flow, outgoing = self._outgoing(peer, payloads, type)
+        self._driver.flush_port(flow.port)
+        deadline = _deadline(timeout)
+        try:
+            while not outgoing.done:
+                self._driver.wait(deadline)
+        except TimeoutError:
+            text = f"no credit for {timeout:g} s"
+            raise flow.error("timeout", text, outgoing.accepted) from None
+        finally:
+            if not outgoing.done:
+                flow.give_up(outgoing)
+        if outgoing.error is not None:
+            raise outgoing.error
+
+    def send_nowait(self, peer: str, payload: bytes, type: int = 0) -> None:  # noqa: A002
+        """Send one datagram, or raise SendError ``no_credit``."""
+        flow = self._registration.flow(peer)
+        if not flow.offer(payload, type):
+            raise flow.error("no_credit", f"{flow.credit} bytes of credit left")
+        self._driver.flush_port(flow.port)
+
+    def drain(self, peer: str | None = None, timeout: float | None = None) -> None:
+        """Wait until the peer's application (None: those of all peers that are there) has consumed
+        everything that was sent.  Raises: SendError ``peer_down``, TimeoutError.
+        """
+        deadline = _deadline(timeout)
+        for flow in list(self._flows.values()) if peer is None else [self._registration.flow(peer)]:
+            while flow.unconfirmed:
+                if flow.down is not None:
+                    raise flow.error("peer_down", flow.down)
+                self._driver.wait(deadline)
+
+    def wait_peer(self, peer: str | None = None, timeout: float | None = None) -> Peer:
+        """Wait until a peer (None: any) is there."""
+        deadline = _deadline(timeout)
+        while True:
+            self._check_open()
+            flow = self._flows.get(peer) if peer else next(iter(self._flows.values()), None)
+            if flow is not None:
+                return flow.peer
+            self._driver.wait(deadline)
+
+    def events(self) -> Events:
+        """Events of this protocol; those of peers that are there come first."""
+        return Events(self._driver, self.name)
+
+    def _check_open(self) -> None:
+        if self._registration.closed is not None:
+            raise self._registration.closed
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout

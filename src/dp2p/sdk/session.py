@@ -1,0 +1,314 @@
+"""An application's session with its node, without sockets: bytes in, events and bytes out.
+
+Source: docs/spec/app-api.md. Requests and replies are matched, records of shards become flows and
+messages, and a session that the coordinator has forgotten is begun again with its protocols.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dp2p import control, records
+from dp2p.errors import RecordError, RequestError
+from dp2p.records import Kind, Record
+from dp2p.sdk.flow import Flow, Port, Up
+from dp2p.sdk.registration import Registration
+from dp2p.sdk.signals import (
+    AttachAgain,
+    Began,
+    Connect,
+    CreditGrown,
+    Disconnect,
+    Received,
+    Replied,
+    Unsendable,
+)
+from dp2p.sdk.types import (
+    Event,
+    PeerDown,
+    PeerUp,
+    ProtocolLost,
+    SessionLost,
+    SessionRestored,
+    ShardFound,
+    ShardLost,
+    Trouble,
+)
+
+
+class Session:
+    """The whole state. Feed it with ``receive_control`` and ``receive_data``; send what
+    ``control_to_send`` and each ``Port.take_messages`` give.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.attached: control.Attached | None = None
+        "The session, while there is one."
+        self.protocols: dict[str, Registration] = {}
+        self.ports: dict[int, Port] = {}
+        self.ignored = 0
+        "Records for flows that are gone, or of a kind not known here."
+        self._lost = False
+        self._next_id = 1
+        self._pending: dict[int, control.Request] = {}
+        self._outbox: list[bytes] = []
+        self._flows: dict[tuple[int, int], Flow] = {}
+        "By shard and flow number."
+        self._again: dict[int, Registration] = {}
+        "Requests that register protocols once more, after a session was lost."
+
+    # --- control ---
+
+    def request(self, request: control.Request) -> int:
+        """Queue a request; its ``id`` is set here and returned."""
+        request.id = self._next_id
+        self._next_id += 1
+        self._pending[request.id] = request
+        self._outbox.append(msgspec.json.encode(request))
+        return request.id
+
+    def forget(self, request_id: int) -> None:
+        """Nobody waits for this reply any more."""
+        request = self._pending.pop(request_id, None)
+        if isinstance(request, control.Register):
+            self.protocols.pop(request.protocol.name, None)
+
+    def control_to_send(self) -> list[bytes]:
+        """Control messages to go, each once."""
+        outbox, self._outbox = self._outbox, []
+        return outbox
+
+    def attach(self) -> int:
+        """Ask for a session."""
+        return self.request(control.Attach(id=0, name=self.name))
+
+    def register(self, spec: control.ProtocolSpec) -> tuple[int, Registration]:
+        """Ask for a protocol. Flows may come up before the reply does.
+
+        Raises: RequestError, ``protocol_taken`` if this very session has it.
+        """
+        if spec.name in self.protocols:
+            text = "this application has registered it already"
+            raise RequestError("protocol_taken", text, protocol=spec.name)
+        session = self.token()
+        registration = Registration(spec)
+        self.protocols[spec.name] = registration
+        return self.request(control.Register(id=0, session=session, protocol=spec)), registration
+
+    def token(self) -> str:
+        """The session's token.  Raises: RequestError, ``session_lost``, while there is none."""
+        if self.attached is None:
+            raise RequestError("session_lost", "the node has no session for this application now")
+        return self.attached.session
+
+    def receive_control(self, raw: bytes | memoryview) -> list[Event]:
+        """One message of the coordinator."""
+        try:
+            fields = msgspec.json.decode(raw)
+            if isinstance(fields, dict) and "event" in fields:
+                return self._on_event(msgspec.convert(fields, control.AnyEvent))
+            return self._on_reply(msgspec.convert(fields, control.Reply))
+        except msgspec.MsgspecError:
+            self.ignored += 1  # of a later version, which may say more than this one
+            return []
+
+    def _on_event(self, event: control.AnyEvent) -> list[Event]:
+        if isinstance(event, control.ShardUp):
+            return self._shard_up(event.index, event.endpoint)
+        port = self.ports.get(event.index)
+        if port is None or port.endpoint != event.endpoint:
+            return []
+        return self._drop_port(port, "shard_down")
+
+    def _on_reply(self, reply: control.Reply) -> list[Event]:
+        request = self._pending.pop(reply.id, None)
+        if request is None:
+            return []
+        error = None
+        if body := reply.error:
+            error = RequestError(body.code, body.message, protocol=body.protocol, peer=body.peer)
+        events: list[Event] = [Replied(reply.id, reply.ok, error)]
+        if isinstance(request, control.Attach) and error is None:
+            events += self._on_attached(msgspec.convert(reply.ok, control.Attached))
+        elif isinstance(request, control.Register):
+            events += self._on_registered(reply, request, error)
+        elif isinstance(request, control.Withdraw) and error is None:
+            events += self._close_protocol(request.name, RequestError("withdrawn", "withdrawn"))
+        if error is not None and error.code == "unknown_session":
+            session = getattr(request, "session", None)
+            events += self.session_lost(session) if session else []
+        return events
+
+    def _on_attached(self, attached: control.Attached) -> list[Event]:
+        self.attached = attached
+        events: list[Event] = [Began(attached)]
+        for shard in attached.shards:
+            events += self._shard_up(shard.index, shard.endpoint)
+        for registration in self.protocols.values():
+            again = self.request(
+                control.Register(id=0, session=attached.session, protocol=registration.spec)
+            )
+            self._again[again] = registration
+        if self._lost:
+            self._lost = False
+            events.append(SessionRestored(attached.session))
+        return events
+
+    def _on_registered(
+        self, reply: control.Reply, request: control.Register, error: RequestError | None
+    ) -> list[Event]:
+        name = request.protocol.name
+        again = self._again.pop(reply.id, None)
+        if error is None:
+            registration = self.protocols.get(name)
+            if registration is not None:
+                registration.learn(msgspec.convert(reply.ok, control.Registered))
+            return []
+        if error.code == "unknown_session" and again is not None:
+            return []  # the session is lost once more: it will be registered in the next one
+        events = self._close_protocol(name, error)
+        return [*events, ProtocolLost(name, error)] if again is not None else []
+
+    def session_lost(self, session: str | None = None) -> list[Event]:
+        """The coordinator has forgotten ``session`` (default: the present one): drop all that
+        belonged to it, attach and register again.
+        """
+        if session is not None and (self.attached is None or self.attached.session != session):
+            return []
+        self.attached = None
+        self._lost = True
+        error = RequestError("session_lost", "the node has forgotten this application's session")
+        events: list[Event] = [SessionLost()]
+        for request_id, request in list(self._pending.items()):
+            if isinstance(request, control.Register) and request_id not in self._again:
+                events += self._close_protocol(request.protocol.name, error)
+            events.append(Replied(request_id, None, error))
+        self._pending.clear()
+        self._again.clear()
+        for port in list(self.ports.values()):
+            events += self._drop_port(port, "session_lost")
+        self.attach()
+        return events
+
+    # --- shards ---
+
+    def _shard_up(self, index: int, endpoint: str) -> list[Event]:
+        events: list[Event] = []
+        old = self.ports.get(index)
+        if old is not None:
+            if old.endpoint == endpoint:
+                return []
+            events += self._drop_port(old, "shard_down")
+        port = Port(index, endpoint)
+        self.ports[index] = port
+        self.attach_port(port)
+        return [*events, Connect(port), ShardFound(index)]
+
+    def attach_port(self, port: Port) -> None:
+        """Queue the ATTACH record."""
+        if self.attached is not None and self.ports.get(port.index) is port:
+            token = bytes.fromhex(self.attached.session)
+            port.urgent.append(records.encode_bytes(Kind.ATTACH, 0, token))
+
+    def _drop_port(self, port: Port, reason: str) -> list[Event]:
+        del self.ports[port.index]
+        events: list[Event] = []
+        for flow in [flow for flow in self._flows.values() if flow.port is port]:
+            events += self._flow_down(flow, reason)
+        return [*events, Disconnect(port), ShardLost(port.index)]
+
+    def settle(self) -> None:
+        """Count what the application has taken as consumed; call it before
+        ``Port.take_messages``.
+        """
+        for registration in self.protocols.values():
+            registration.inbox.settle()
+
+    def receive_data(self, port: Port, message: bytes | memoryview) -> list[Event]:
+        """One message of a shard."""
+        events: list[Event] = []
+        try:
+            for record in records.split(message):
+                self._on_record(port, record, events)
+        except (RecordError, msgspec.MsgspecError) as error:
+            text = f"shard {port.index}: {error}"
+            events.append(Trouble(RequestError("bad_record", text)))
+        return events
+
+    def _on_record(self, port: Port, record: Record, events: list[Event]) -> None:
+        flow = self._flows.get((port.index, record.flow))
+        if record.kind == Kind.DATA and flow is not None:
+            registration = self.protocols[flow.protocol]
+            registration.inbox.put(flow, records.decode_data(record.body))
+            events.append(Received(registration))
+        elif record.kind == Kind.CREDIT and flow is not None:
+            flow.confirm(records.decode_position(record.body))
+            events.append(CreditGrown(flow))
+        elif record.kind == Kind.UP:
+            events += self._on_up(port, record)
+        elif record.kind == Kind.DOWN and flow is not None:
+            events += self._flow_down(flow, msgspec.json.decode(record.body, type=_Down).reason)
+        elif record.kind == Kind.ATTACHED:
+            port.attached = True
+        elif record.kind == Kind.ERROR:
+            events += self._on_refused(port, record)
+        else:
+            self.ignored += 1
+
+    def _on_refused(self, port: Port, record: Record) -> list[Event]:
+        body = msgspec.json.decode(record.body, type=control.ErrorBody)
+        if body.code == "unknown_session" and not port.attached:
+            return [AttachAgain(port)]
+        if body.code in ("unknown_flow", "peer_down"):
+            self.ignored += 1  # it went down while the record was on its way
+            return []
+        return [
+            Trouble(RequestError(body.code, body.message, protocol=body.protocol, peer=body.peer))
+        ]
+
+    def _on_up(self, port: Port, record: Record) -> list[Event]:
+        up = msgspec.json.decode(record.body, type=Up)
+        registration = self.protocols.get(up.protocol)
+        if registration is None:
+            self.ignored += 1  # withdrawn while it came up
+            return []
+        events: list[Event] = []
+        if old := registration.flows.get(up.peer):
+            events += self._flow_down(old, "replaced")
+        flow = Flow(port, record.flow, up)
+        self._flows[port.index, record.flow] = flow
+        registration.flows[up.peer] = flow
+        registration.downs.pop(up.peer, None)
+        return [*events, PeerUp(up.peer, up.protocol, flow.peer)]
+
+    def _flow_down(self, flow: Flow, reason: str) -> list[Event]:
+        self._flows.pop((flow.port.index, flow.number), None)
+        registration = self.protocols[flow.protocol]
+        peer = flow.peer.id
+        if registration.flows.get(peer) is flow:
+            del registration.flows[peer]
+            registration.remember(peer, reason)
+        unsent = flow.sent_datagrams - flow.handed_datagrams
+        unconfirmed = flow.handed_datagrams - flow.confirmed_datagrams
+        left = flow.close(reason)
+        unsent += sum(outgoing.count - outgoing.accepted for outgoing in left)
+        down = PeerDown(peer, flow.protocol, reason, flow.confirmed_datagrams, unconfirmed, unsent)
+        return [Unsendable(left), down] if left else [down]
+
+    def _close_protocol(self, name: str, error: RequestError) -> list[Event]:
+        registration = self.protocols.get(name)
+        if registration is None:
+            return []
+        events: list[Event] = []
+        for flow in list(registration.flows.values()):
+            events += self._flow_down(flow, error.code)
+        del self.protocols[name]
+        registration.closed = error
+        return [*events, Received(registration)]
+
+
+class _Down(msgspec.Struct, frozen=True):
+    """Body of a DOWN record."""
+
+    reason: str

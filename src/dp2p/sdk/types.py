@@ -1,0 +1,144 @@
+"""What an application sees: messages, peers, events and the errors of sending."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dp2p.errors import RequestError
+
+
+class Message(NamedTuple):
+    """One datagram from a peer."""
+
+    peer: str
+    "Node-ID of the sender, base32."
+    type: int
+    payload: bytes
+
+
+class Batch(NamedTuple):
+    """Datagrams of one peer that arrived together, in order."""
+
+    peer: str
+    payloads: list[bytes]
+    types: Sequence[int]
+    "One for each payload."
+
+
+class Peer(NamedTuple):
+    """A peer that is connected and speaks the protocol."""
+
+    id: str
+    "Its node-ID, base32."
+    protocol: str
+    version: int
+    "Highest version that both sides speak."
+    key: str
+    "Its public key, base32."
+    trust: str
+    "``none``, ``introduced`` or ``resumed``."
+    introducers: int
+    endpoint: str
+    direction: str
+    "``in`` or ``out``: who opened the connection, from this node."
+    max_datagram: int
+    "Bytes of the largest payload that it takes."
+    types: int
+    "It takes types 0 to ``types - 1``."
+
+
+class Event:
+    """Base of everything that ``events()`` yields."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp(Event):
+    """A peer is there for a protocol and can be sent to."""
+
+    peer: str
+    protocol: str
+    info: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown(Event):
+    """A peer is gone for a protocol. What it confirmed, its application has consumed; of the
+    rest nobody knows how much.
+    """
+
+    peer: str
+    protocol: str
+    reason: str
+    unconfirmed_from: int
+    "Index of the first unconfirmed datagram, counting from ``PeerUp``: so many are confirmed."
+    unconfirmed: int
+    "Datagrams sent to the peer and not confirmed."
+    unsent: int
+    "Datagrams, behind those, that were accepted or waiting and never left this process."
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble(Event):
+    """The node refused something that no call is waiting for."""
+
+    error: RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolLost(Event):
+    """A protocol could not be registered again in a new session; it is closed."""
+
+    protocol: str
+    error: RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFound(Event):
+    """A shard is there; peers may come up over it."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLost(Event):
+    """A shard is gone; ``PeerDown`` has been told for every peer that it carried."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorLost(Event):
+    """The coordinator does not answer. Connections stay up and datagrams flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorBack(Event):
+    """The coordinator answers again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLost(Event):
+    """The coordinator has forgotten this application; the SDK attaches and registers again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRestored(Event):
+    """A new session has begun; its protocols are being registered."""
+
+    session: str
+
+
+class SendError(RequestError):
+    """A call that sends ended early.
+
+    ``accepted`` says how many payloads of the call, from its first, were taken before that;
+    ``PeerDown`` counts those among its datagrams.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, protocol: str, peer: str, accepted: int = 0
+    ) -> None:
+        super().__init__(code, message, protocol=protocol, peer=peer)
+        self.accepted = accepted

@@ -1,0 +1,491 @@
+"""The C extension with types: nodes, links, flows and the engine that owns a shard's sockets.
+
+The only module that imports ``dp2p._transport``. What each call does stands in
+``cext/include/dp2p.h``; names are the same. Calls of one ``Node`` belong to one thread.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from dp2p._transport import ffi, lib
+from dp2p.errors import TransportError
+
+__all__ = [
+    "Engine",
+    "Event",
+    "EventKind",
+    "FlowConfig",
+    "LinkInfo",
+    "LinkState",
+    "Node",
+    "NodeConfig",
+    "Place",
+    "Priority",
+    "Refused",
+    "Status",
+    "check",
+    "ffi",
+    "lib",
+    "status_name",
+]
+
+PRODUCE_MIN: int = lib.DP_PRODUCE_MIN
+CONTROL_MAX: int = lib.DP_CONTROL_MAX
+HELLO_MAX: int = lib.DP_HELLO_MAX
+RELEASES_PER_CALL = 256
+
+
+class Status(IntEnum):
+    """Status codes that decisions depend on; ``status_name`` knows the rest."""
+
+    OK = lib.DP_OK
+    IDENTITY = lib.DP_E_IDENTITY
+    CHANNEL = lib.DP_E_CHANNEL
+    CREDIT = lib.DP_E_CREDIT
+    DATAGRAM = lib.DP_E_DATAGRAM
+    TIMEOUT = lib.DP_E_TIMEOUT
+    LIMIT = lib.DP_E_LIMIT
+    IO = lib.DP_E_IO
+    EOF = lib.DP_E_EOF
+    CLOSED = lib.DP_E_CLOSED
+    BATCH = lib.DP_E_BATCH
+
+
+class EventKind(IntEnum):
+    """See ``enum dp_event_kind``."""
+
+    READY = lib.DP_EVENT_READY
+    CONTROL = lib.DP_EVENT_CONTROL
+    DOWN = lib.DP_EVENT_DOWN
+    REFUSED = lib.DP_EVENT_REFUSED
+
+
+class LinkState(IntEnum):
+    """See ``enum dp_link_state``."""
+
+    HANDSHAKE = lib.DP_LINK_HANDSHAKE
+    READY = lib.DP_LINK_READY
+    OPEN = lib.DP_LINK_OPEN
+    CLOSING = lib.DP_LINK_CLOSING
+    DEAD = lib.DP_LINK_DEAD
+
+
+class Priority(IntEnum):
+    """See ``enum dp_priority``."""
+
+    URGENT = lib.DP_URGENT
+    NORMAL = lib.DP_NORMAL
+    BULK = lib.DP_BULK
+
+
+class Refused(TransportError):
+    """A call was refused by the operating system; ``errno`` says why."""
+
+    def __init__(self, doing: str, errno: int) -> None:
+        super().__init__(lib.DP_E_IO, os.strerror(errno), doing)
+        self.errno = errno
+
+
+class Event(NamedTuple):
+    """What happened on a link, or to a record of an application; see ``struct dp_event``."""
+
+    kind: int
+    status: int
+    link: int
+    dial: int
+    sink: int
+    flow: int
+    type: int
+    reason: int
+    data: bytes
+
+
+class Place(NamedTuple):
+    """A numeric address and a port."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkInfo:
+    """See ``struct dp_link_info``."""
+
+    dial: int
+    state: LinkState
+    initiator: bool
+    key: bytes
+    remote: Place | None
+    seen: Place | None
+    bytes_in: int
+    bytes_out: int
+    datagrams_in: int
+    datagrams_out: int
+    flows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """See ``struct dp_node_config``. The seed is secret and not shown."""
+
+    network: str = "dp2p"
+    aead: str | None = None
+    max_links: int = 16384
+    max_handshakes: int = 1024
+    max_handshakes_per_address: int = 64
+    handshake_ms: int = 10_000
+    keepalive_ms: int = 20_000
+    idle_ms: int = 60_000
+    rekey_bytes: int = 1 << 30
+    rekey_ms: int = 120_000
+    send_low_water: int = 1 << 17
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowConfig:
+    """See ``struct dp_flow_config``."""
+
+    sink: int
+    number: int
+    peer_number: int
+    max_datagram: int
+    types: int = 65536
+    window: int
+    peer_window: int
+    priority: Priority = Priority.NORMAL
+    weight: int = 16
+
+
+def status_name(status: int) -> str:
+    """The name of a status code in lower case."""
+    return str(ffi.string(lib.dp_status_name(status)).decode("ascii"))
+
+
+def check(status: int, doing: str) -> None:
+    """Raises: TransportError unless ``status`` is DP_OK; Refused, with errno, for DP_E_IO."""
+    if status == lib.DP_E_IO:
+        raise Refused(doing, ffi.errno)
+    if status != lib.DP_OK:
+        raise TransportError(status, status_name(status), doing)
+
+
+def _fill_address(target: Any, place: Place) -> None:
+    address = ipaddress.ip_address(place.host)
+    target.family = address.version
+    ffi.memmove(target.ip, address.packed, len(address.packed))
+    target.port = place.port
+
+
+def _place(address: Any) -> Place | None:
+    if address.family == 4:
+        packed = bytes(ffi.buffer(address.ip, 4))
+    elif address.family == 6:
+        packed = bytes(ffi.buffer(address.ip, 16))
+    else:
+        return None
+    return Place(str(ipaddress.ip_address(packed)), address.port)
+
+
+class _Config:
+    """A ``dp_node_config`` and the strings it points to. Wiped with ``close``."""
+
+    def __init__(self, seed: bytes, config: NodeConfig) -> None:
+        if len(seed) != lib.DP_SEED_LEN:
+            raise ValueError(f"a seed has {lib.DP_SEED_LEN} bytes, not {len(seed)}")
+        self.struct = ffi.new("struct dp_node_config *")
+        ffi.memmove(self.struct.seed, seed, len(seed))
+        self._network = ffi.new("char[]", config.network.encode())
+        self._aead = ffi.NULL if config.aead is None else ffi.new("char[]", config.aead.encode())
+        self.struct.network = self._network
+        self.struct.aead = self._aead
+        for name in NodeConfig.__slots__:
+            if name not in ("network", "aead"):
+                setattr(self.struct, name, getattr(config, name))
+
+    def close(self) -> None:
+        lib.dp_wipe(self.struct.seed, lib.DP_SEED_LEN)
+
+
+class Node:
+    """Links and flows without sockets: bytes and time in, events and bytes out."""
+
+    def __init__(
+        self,
+        seed: bytes,
+        config: NodeConfig | None = None,
+        *,
+        random: Callable[[int], bytes] | None = None,
+    ) -> None:
+        """``random`` replaces the operating system's random bytes, for tests."""
+        settings = _Config(seed, config or NodeConfig())
+        self._random = _random_callback(random) if random else None
+        if self._random is not None:
+            settings.struct.random = self._random
+        out = ffi.new("dp_node **")
+        try:
+            check(lib.dp_node_new(out, settings.struct), "making a node")
+        finally:
+            settings.close()
+        self._adopt(ffi.gc(out[0], lib.dp_node_free))
+
+    def _adopt(self, pointer: Any) -> None:
+        self._node = pointer
+        self._events = ffi.new("const struct dp_event **")
+        self._output = ffi.new("struct dp_output *")
+        self._kept = ffi.new("bool *")
+        self._tokens = ffi.new("uint64_t[]", RELEASES_PER_CALL)
+        self._size = ffi.new("size_t *")
+
+    @property
+    def aead(self) -> str:
+        """The AEAD provider in use."""
+        return str(ffi.string(lib.dp_node_aead(self._node)).decode("ascii"))
+
+    def set_hello(self, hello: bytes) -> None:
+        """The JSON part of all handshake payloads from now on."""
+        check(lib.dp_node_set_hello(self._node, hello, len(hello)), "setting the hello")
+
+    def events(self) -> list[Event]:
+        """What happened since ``events_done``."""
+        count = lib.dp_node_events(self._node, self._events)
+        if not count:
+            return []
+        array = self._events[0]
+        return [_event(array[i]) for i in range(count)]
+
+    def events_done(self) -> None:
+        """All events are handled; links that rested go on."""
+        lib.dp_node_events_done(self._node)
+
+    def stats(self) -> dict[str, int]:
+        """Counters; see ``struct dp_stats``."""
+        out = ffi.new("struct dp_stats *")
+        lib.dp_node_stats(self._node, out)
+        return {name: getattr(out, name) for name, _ in ffi.typeof("struct dp_stats").fields}
+
+    def tick(self, now_ms: int) -> int:
+        """Do what is due; returns when to call next, in ms."""
+        return int(lib.dp_node_tick(self._node, now_ms))
+
+    # --- applications ---
+
+    def sink_open(self) -> int:
+        """A sink for one application."""
+        out = ffi.new("uint32_t *")
+        check(lib.dp_sink_open(self._node, out), "opening a sink")
+        return int(out[0])
+
+    def sink_close(self, sink: int) -> None:
+        """Forget an application, its flows and what it has not fetched."""
+        lib.dp_sink_close(self._node, sink)
+
+    def sink_push(self, sink: int, record: bytes) -> None:
+        """Append a record to what the application gets."""
+        check(lib.dp_sink_push(self._node, sink, record, len(record)), "pushing a record")
+
+    def ingest(self, sink: int, token: int, message: Any) -> bool:
+        """Take an application's message; True when it must stay alive until ``released`` names
+        ``token``."""
+        data = ffi.from_buffer(message)
+        check(
+            lib.dp_sink_ingest(self._node, sink, token, data, len(data), self._kept), "taking data"
+        )
+        return bool(self._kept[0])
+
+    def released(self) -> list[int]:
+        """Tokens of messages that are no longer read."""
+        count = lib.dp_node_released(self._node, self._tokens, RELEASES_PER_CALL)
+        return list(self._tokens[0:count]) if count else []
+
+    def collect(self) -> None:
+        """Bring what flows received to ``outputs``; the engine's poll does it by itself."""
+        check(lib.dp_node_collect(self._node), "collecting")
+
+    def outputs(self) -> Iterator[tuple[int, Any]]:
+        """Messages for applications: sink and a buffer that is valid until the next step."""
+        while lib.dp_node_output(self._node, self._output):
+            yield self._output.sink, ffi.buffer(self._output.data, self._output.len)
+            lib.dp_node_output_done(self._node)
+
+    # --- links ---
+
+    def link_new(
+        self,
+        *,
+        initiator: bool,
+        now_ms: int,
+        expected: bytes | None = None,
+        remote: Place | None = None,
+        dial: int = 0,
+    ) -> int:
+        """A link without a socket."""
+        out = ffi.new("uint64_t *")
+        address = ffi.new("struct dp_address *")
+        if remote:
+            _fill_address(address, remote)
+        key = ffi.NULL if expected is None else ffi.from_buffer(expected)
+        check(
+            lib.dp_link_new(self._node, out, initiator, key, address, dial, now_ms),
+            "making a link",
+        )
+        return int(out[0])
+
+    def receive(self, link: int, data: bytearray, now_ms: int) -> int:
+        """Feed bytes; returns how many were taken. The rest must be offered again.
+        Raises: TransportError when they ended the link."""
+        buffer = ffi.from_buffer(data, require_writable=True)
+        status = lib.dp_link_receive(self._node, link, buffer, len(data), self._size, now_ms)
+        check(status, "receiving")
+        return int(self._size[0])
+
+    def produce(self, link: int, capacity: int, now_ms: int) -> bytes:
+        """Up to ``capacity`` bytes (at least PRODUCE_MIN) for the peer."""
+        out = ffi.new("uint8_t[]", capacity)
+        check(
+            lib.dp_link_produce(self._node, link, out, capacity, self._size, now_ms), "producing"
+        )
+        return bytes(ffi.buffer(out, self._size[0]))
+
+    def admit(self, link: int, control: bytes) -> None:
+        """Let a READY link open; ``control`` is its first control datagram."""
+        check(lib.dp_link_admit(self._node, link, control, len(control)), "admitting a link")
+
+    def control(self, link: int, kind: int, data: bytes) -> None:
+        """Send a control datagram."""
+        check(lib.dp_link_control(self._node, link, kind, data, len(data)), "sending control")
+
+    def close_link(self, link: int, reason: int) -> None:
+        """Say why and close; a DOWN event follows."""
+        check(lib.dp_link_close(self._node, link, reason), "closing a link")
+
+    def end_link(self, link: int, status: int = lib.DP_E_EOF) -> None:
+        """The stream under the link has ended."""
+        check(lib.dp_link_end(self._node, link, status), "ending a link")
+
+    def link(self, link: int) -> LinkInfo:
+        """What is known of a link."""
+        out = ffi.new("struct dp_link_info *")
+        check(lib.dp_link_get(self._node, link, out), "looking at a link")
+        return LinkInfo(
+            dial=out.dial,
+            state=LinkState(out.state),
+            initiator=out.initiator,
+            key=bytes(ffi.buffer(out.key)),
+            remote=_place(out.remote),
+            seen=_place(out.seen),
+            bytes_in=out.bytes_in,
+            bytes_out=out.bytes_out,
+            datagrams_in=out.datagrams_in,
+            datagrams_out=out.datagrams_out,
+            flows=out.flows,
+        )
+
+    # --- flows ---
+
+    def flow_open(self, link: int, config: FlowConfig) -> int:
+        """Join a protocol on a link with an application."""
+        struct = ffi.new("struct dp_flow_config *")
+        for name in FlowConfig.__slots__:
+            setattr(struct, name, getattr(config, name))
+        out = ffi.new("uint32_t *")
+        check(lib.dp_flow_open(self._node, link, struct, out), "opening a flow")
+        return int(out[0])
+
+    def flow_close(self, flow: int, *, tombstone: bool) -> None:
+        """Forget a flow; with ``tombstone``, drop what still comes for it until ``flow_bury``."""
+        check(lib.dp_flow_close(self._node, flow, tombstone), "closing a flow")
+
+    def flow_bury(self, link: int, number: int) -> None:
+        """Nothing more comes for a closed flow's number."""
+        check(lib.dp_flow_bury(self._node, link, number), "burying a flow")
+
+
+def _event(event: Any) -> Event:
+    data = bytes(ffi.buffer(event.data, event.len)) if event.data else b""
+    return Event(
+        event.kind,
+        event.status,
+        event.link,
+        event.dial,
+        event.sink,
+        event.flow,
+        event.type,
+        event.reason,
+        data,
+    )
+
+
+def _random_callback(random: Callable[[int], bytes]) -> Any:
+    def fill(_context: Any, out: Any, length: int) -> None:
+        ffi.memmove(out, random(length), length)
+
+    return ffi.callback("void(void *, uint8_t *, size_t)", fill)
+
+
+class Engine(Node):
+    """A node with sockets: one shard's."""
+
+    def __init__(self, seed: bytes, config: NodeConfig | None = None) -> None:
+        settings = _Config(seed, config or NodeConfig())
+        out = ffi.new("dp_engine **")
+        try:
+            check(lib.dp_engine_new(out, settings.struct), "making an engine")
+        finally:
+            settings.close()
+        self._engine = ffi.gc(out[0], lib.dp_engine_free)
+        self._woken = ffi.new("uint64_t *")
+        self._link = ffi.new("uint64_t *")
+        self._adopt(lib.dp_engine_node(self._engine))
+
+    def close(self) -> None:
+        """Close all sockets and free everything; nothing may be called afterwards."""
+        ffi.release(self._engine)
+
+    def listen(self, place: Place) -> int:
+        """Listen with SO_REUSEPORT; returns the port.  Raises: Refused."""
+        address = ffi.new("struct dp_address *")
+        _fill_address(address, place)
+        port = ffi.new("uint16_t *")
+        check(
+            lib.dp_engine_listen(self._engine, address, port),
+            f"listening on {place.host} port {place.port}",
+        )
+        return int(port[0])
+
+    def stop_listening(self) -> None:
+        """Close the listeners."""
+        lib.dp_engine_stop_listening(self._engine)
+
+    def dial(self, place: Place, *, dial: int, expected: bytes | None = None) -> int:
+        """Begin to connect; returns the link.  Raises: Refused, TransportError (limit)."""
+        address = ffi.new("struct dp_address *")
+        _fill_address(address, place)
+        key = ffi.NULL if expected is None else ffi.from_buffer(expected)
+        check(
+            lib.dp_engine_dial(self._engine, address, key, dial, self._link),
+            f"dialling {place.host} port {place.port}",
+        )
+        return int(self._link[0])
+
+    def watch(self, descriptor: int, tag: int) -> None:
+        """Wake ``poll`` when ``descriptor`` is readable, with bit ``tag``."""
+        check(lib.dp_engine_watch(self._engine, descriptor, tag), "watching a descriptor")
+
+    def unwatch(self, descriptor: int) -> None:
+        """Stop watching."""
+        lib.dp_engine_unwatch(self._engine, descriptor)
+
+    def poll(self, timeout_ms: int) -> int:
+        """Write, wait, read; returns the bits of watched descriptors that are readable."""
+        check(lib.dp_engine_poll(self._engine, timeout_ms, self._woken), "polling")
+        return int(self._woken[0])
+
+    def flush(self) -> None:
+        """Write what is due now."""
+        lib.dp_engine_flush(self._engine)
