@@ -155,7 +155,7 @@ class Applications:
         session = self._known(identity, request.session)
         protocol = self._registry.register(request.session, request.protocol)
         log.info("protocol on the air", protocol=request.protocol.name, app=session.name)
-        return control.Registered(protocol.number, protocol.spec.window)
+        return control.Registered(protocol.numbers[request.session], protocol.spec.window)
 
     def _detach(self, identity: bytes, request: control.Detach) -> None:
         session = self._known(identity, request.session)

@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import zmq.asyncio
 
 import dp2p
 from dp2p import addresses, bus, config, control, ids, keys
 from dp2p.coordinator import applications, dialer, fabric, peers
 from dp2p.coordinator.registry import Registry
-from dp2p.coordinator.router import Router
+from dp2p.coordinator.router import Router, new_context
 from dp2p.errors import RequestError
 from dp2p.logs import Log
 from dp2p.places import PROCESSES_FILE
 
-SETTLE_S = 2.0  # how long a coordinator that begins waits for its shards
+SETTLE_S = 3.0  # for shards to find a coordinator that begins: reconnect, heartbeat, hello
 TICK_S = 1.0  # sessions, deadlines and shards are looked at this often at least
 
 log = Log("coordinator")
@@ -59,7 +58,7 @@ class Node:
         self.peers = peers.Peers(identity.node, settings.limits.max_peers)
         handshake_s = settings.limits.handshake_deadline_s
         self.dialer = dialer.Dialer(self, random, handshake_s, first_dial)
-        self._context = zmq.asyncio.Context()
+        self._context = new_context()
         run_dir = settings.node.run_dir
         self._bus = Router(self._context, config.bus_endpoint(run_dir), fabric.MESSAGE_MAX)
         self._control = Router(

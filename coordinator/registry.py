@@ -39,10 +39,10 @@ class Session:
 class Protocol:
     """One protocol on the air."""
 
-    number: int
     spec: ProtocolSpec
     "With ``window`` filled in."
-    sessions: list[str]
+    numbers: dict[str, int]
+    "By session. Each has a number of its own: when a session ends, only its peers renegotiate."
 
 
 def filled(spec: ProtocolSpec) -> ProtocolSpec:
@@ -99,7 +99,7 @@ class Registry:
         """End a session and take its protocols off the air; False when there is none."""
         if self._sessions.pop(token, None) is None:
             return False
-        for name in [name for name, one in self._protocols.items() if token in one.sessions]:
+        for name in [name for name, one in self._protocols.items() if token in one.numbers]:
             self._leave(name, token)
         self.generation += 1
         return True
@@ -126,46 +126,43 @@ class Registry:
         wanted = filled(spec)
         there = self._protocols.get(wanted.name)
         if there is None:
-            there = self._add(wanted)
-        elif there.spec != wanted or not (wanted.shared or token in there.sessions):
+            there = Protocol(wanted, {})
+        elif there.spec != wanted or not (wanted.shared or token in there.numbers):
             raise RequestError("protocol_taken", self._why_taken(there, wanted), protocol=spec.name)
-        if token not in there.sessions:
-            there.sessions.append(token)
+        if token not in there.numbers:
+            there.numbers[token] = self._take_number(wanted.name)
+            self._protocols[wanted.name] = there
             self.generation += 1
         return there
 
     def withdraw(self, token: str, name: str) -> None:
         """Take a protocol of a session off the air.  Raises: RequestError."""
         there = self._protocols.get(name)
-        if there is None or token not in there.sessions:
+        if there is None or token not in there.numbers:
             raise RequestError(
                 "unknown_protocol", "this session has not registered it", protocol=name
             )
         self._leave(name, token)
         self.generation += 1
 
-    def _add(self, spec: ProtocolSpec) -> Protocol:
-        if len(self._protocols) >= PROTOCOLS_MAX:
-            raise RequestError(
-                "too_many_protocols", f"{PROTOCOLS_MAX} are on the air", protocol=spec.name
-            )
-        protocol = Protocol(self._take_number(), spec, [])
-        self._protocols[spec.name] = protocol
-        return protocol
-
-    def _take_number(self) -> int:
+    def _take_number(self, name: str) -> int:
         """The next free number after the last one given, so that a freed one is used last."""
-        taken = {protocol.number for protocol in self._protocols.values()}
+        taken = self._taken()
+        if len(taken) >= PROTOCOLS_MAX:
+            raise RequestError("too_many_protocols", f"{PROTOCOLS_MAX} are on the air", protocol=name)
         while self._next_number in taken:
             self._next_number = (self._next_number + 1) % PROTOCOLS_MAX
         number = self._next_number
         self._next_number = (number + 1) % PROTOCOLS_MAX
         return number
 
+    def _taken(self) -> set[int]:
+        return {number for one in self._protocols.values() for number in one.numbers.values()}
+
     def _leave(self, name: str, token: str) -> None:
         protocol = self._protocols[name]
-        protocol.sessions.remove(token)
-        if not protocol.sessions:
+        del protocol.numbers[token]
+        if not protocol.numbers:
             del self._protocols[name]
 
     @staticmethod
@@ -184,8 +181,9 @@ class Registry:
                 bus.AppReport(session=one.token, name=one.name) for one in self._sessions.values()
             ],
             protocols=[
-                bus.ProtocolEntry(number=one.number, spec=one.spec, sessions=list(one.sessions))
+                bus.ProtocolEntry(number=number, spec=one.spec, session=token)
                 for one in self._protocols.values()
+                for token, number in one.numbers.items()
             ],
         )
 
@@ -198,11 +196,10 @@ class Registry:
         for app in known.apps:
             self._sessions[app.session] = Session(app.session, app.name, now, now + self._expiry_s)
         for entry in known.protocols:
-            sessions = [token for token in entry.sessions if token in self._sessions]
-            if sessions:
-                self._protocols[entry.spec.name] = Protocol(entry.number, entry.spec, sessions)
-        numbers = [protocol.number for protocol in self._protocols.values()]
-        self._next_number = (max(numbers, default=-1) + 1) % PROTOCOLS_MAX
+            if entry.session in self._sessions:
+                there = self._protocols.setdefault(entry.spec.name, Protocol(entry.spec, {}))
+                there.numbers[entry.session] = entry.number
+        self._next_number = (max(self._taken(), default=-1) + 1) % PROTOCOLS_MAX
         self.outgrow(known.generation)
 
     def describe_apps(self, now: float) -> list[dict[str, object]]:
@@ -212,7 +209,7 @@ class Registry:
                 "name": session.name,
                 "heard_s": round(now - session.heard, 3),
                 "protocols": [
-                    n for n, one in self._protocols.items() if session.token in one.sessions
+                    n for n, one in self._protocols.items() if session.token in one.numbers
                 ],
             }
             for session in self._sessions.values()
@@ -223,8 +220,8 @@ class Registry:
         return [
             {
                 "name": name,
-                "number": one.number,
-                "sessions": len(one.sessions),
+                "numbers": sorted(one.numbers.values()),
+                "sessions": len(one.numbers),
                 **{key: getattr(one.spec, key) for key in _SHOWN},
             }
             for name, one in self._protocols.items()

@@ -20,6 +20,11 @@ from dp2p.logs import Log
 log = Log("coordinator.router")
 
 
+def new_context() -> zmq.asyncio.Context:
+    """What the sockets of one coordinator share."""
+    return zmq.asyncio.Context()
+
+
 @dataclass(slots=True)
 class Counters:
     """What went over one socket."""
@@ -42,7 +47,8 @@ class Router:
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, max_message)
-        _bind_private(self._socket, endpoint)
+        self._path = Path(endpoint.removeprefix("ipc://"))
+        _bind_private(self._socket, endpoint, self._path)
 
     def send(self, identity: bytes, frame: bytes) -> bool:
         """Send one frame; False when nobody has this identity any more."""
@@ -73,13 +79,14 @@ class Router:
     def close(self) -> None:
         """Close the socket and remove its file."""
         self._socket.close()
+        self._path.unlink(missing_ok=True)
 
 
-def _bind_private(socket: zmq.asyncio.Socket, endpoint: str) -> None:
+def _bind_private(socket: zmq.asyncio.Socket, endpoint: str, path: Path) -> None:
     """Bind an ipc socket that only this user can connect to."""
     before = os.umask(0o177)
     try:
         socket.bind(endpoint)
     finally:
         os.umask(before)
-    Path(endpoint.removeprefix("ipc://")).chmod(0o600)
+    path.chmod(0o600)

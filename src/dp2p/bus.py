@@ -55,14 +55,14 @@ class AppReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProtocolEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One protocol on the air at this node."""
+    """One protocol that one application serves. A shared one has an entry for each of its
+    applications, with a number of its own."""
 
     number: int
     "Channel number under which this node receives it, 0-249."
     spec: ProtocolSpec
     "With ``window`` filled in."
-    sessions: list[str]
-    "Applications that serve it; more than one only when shared."
+    session: str
 
 
 # --- shard to coordinator ---

@@ -46,6 +46,8 @@ class NodeSection(Section, frozen=True, kw_only=True):
     "Sockets and node.json. Empty: /run/dp2p for root, $XDG_RUNTIME_DIR/dp2p or ~/.dp2p/run."
     log_level: Level = "info"
     log_format: Format = "console"
+    instance: Annotated[str, Meta(pattern=r"^([0-9a-f]{16})?\Z")] = ""
+    "This life of the node, drawn by `dp2p up`. Peers learn from it that older links are dead."
 
 
 class ListenSection(Section, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import stat
 import sys
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ def _resolved(settings: config.Config, reservation: listening.Reservation) -> co
     count = settings.shards.count or len(os.sched_getaffinity(0))
     return replace(
         settings,
+        node=replace(settings.node, instance=secrets.token_hex(8)),
         listen=replace(settings.listen, addresses=[str(each) for each in reservation.endpoints]),
         shards=replace(settings.shards, count=count),
     )

@@ -10,20 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dp2p.errors import TransportError
-from dp2p.transport import ffi, lib
+from dp2p.transport import check, ffi, lib
 
 KEY_BYTES = 32
 TAG_BYTES = 16
 HASH_BYTES = 64
 SIGNATURE_BYTES = 64
 MESSAGE_BYTES = 65535  # longest handshake message; Noise section 3
-
-
-def _check(status: int, doing: str) -> None:
-    """Raises: TransportError unless ``status`` is DP_OK."""
-    if status != lib.DP_OK:
-        raise TransportError(status, ffi.string(lib.dp_status_name(status)).decode("ascii"), doing)
 
 
 def _fixed(value: bytes, length: int, name: str) -> bytes:
@@ -33,7 +26,7 @@ def _fixed(value: bytes, length: int, name: str) -> bytes:
     return value
 
 
-_check(lib.dp_init(), "starting libsodium")
+check(lib.dp_init(), "starting libsodium")
 
 
 # --- identity ---
@@ -42,7 +35,7 @@ _check(lib.dp_init(), "starting libsodium")
 def identity_public(seed: bytes) -> bytes:
     """The Ed25519 public key of ``seed`` (32 secret bytes)."""
     out = ffi.new("uint8_t[]", KEY_BYTES)
-    _check(lib.dp_identity_public(out, _fixed(seed, KEY_BYTES, "a seed")), "deriving a public key")
+    check(lib.dp_identity_public(out, _fixed(seed, KEY_BYTES, "a seed")), "deriving a public key")
     return bytes(out)
 
 
@@ -52,7 +45,7 @@ def identity_static(seed: bytes) -> bytes:
     Source: RFC 8032, 5.1.5; libsodium's conversion.
     """
     out = ffi.new("uint8_t[]", KEY_BYTES)
-    _check(lib.dp_identity_static(out, _fixed(seed, KEY_BYTES, "a seed")), "deriving a static key")
+    check(lib.dp_identity_static(out, _fixed(seed, KEY_BYTES, "a seed")), "deriving a static key")
     return bytes(out)
 
 
@@ -63,7 +56,7 @@ def identity_static_public(public_key: bytes) -> bytes:
     """
     out = ffi.new("uint8_t[]", KEY_BYTES)
     key = _fixed(public_key, KEY_BYTES, "a public key")
-    _check(lib.dp_identity_static_public(out, key), "converting a public key")
+    check(lib.dp_identity_static_public(out, key), "converting a public key")
     return bytes(out)
 
 
@@ -71,7 +64,7 @@ def node_id(public_key: bytes) -> bytes:
     """BLAKE2b-256 of an Ed25519 public key."""
     out = ffi.new("uint8_t[]", KEY_BYTES)
     key = _fixed(public_key, KEY_BYTES, "a public key")
-    _check(lib.dp_node_id(out, key), "deriving a node-ID")
+    check(lib.dp_node_id(out, key), "deriving a node-ID")
     return bytes(out)
 
 
@@ -79,7 +72,7 @@ def sign(message: bytes, seed: bytes) -> bytes:
     """The Ed25519 signature (64 bytes) of ``message`` by the key of ``seed``."""
     out = ffi.new("uint8_t[]", SIGNATURE_BYTES)
     key = _fixed(seed, KEY_BYTES, "a seed")
-    _check(lib.dp_sign(out, message, len(message), key), "signing")
+    check(lib.dp_sign(out, message, len(message), key), "signing")
     return bytes(out)
 
 
@@ -87,7 +80,7 @@ def verify(signature: bytes, message: bytes, public_key: bytes) -> None:
     """Accept an Ed25519 signature in silence.  Raises: TransportError "auth" for a wrong one."""
     given = _fixed(signature, SIGNATURE_BYTES, "a signature")
     key = _fixed(public_key, KEY_BYTES, "a public key")
-    _check(lib.dp_verify(given, message, len(message), key), "verifying a signature")
+    check(lib.dp_verify(given, message, len(message), key), "verifying a signature")
 
 
 def blake2b(data: bytes, length: int = KEY_BYTES, key: bytes = b"") -> bytes:
@@ -96,7 +89,7 @@ def blake2b(data: bytes, length: int = KEY_BYTES, key: bytes = b"") -> bytes:
     Raises: TransportError "size".
     """
     out = ffi.new("uint8_t[]", max(length, 0))
-    _check(lib.dp_blake2b(out, length, data, len(data), key, len(key)), "hashing")
+    check(lib.dp_blake2b(out, length, data, len(data), key, len(key)), "hashing")
     return bytes(out)
 
 
@@ -121,7 +114,7 @@ def aead_seal(provider: str, key: bytes, nonce: int, ad: bytes, plaintext: bytes
     status = lib.dp_aead_seal(
         provider.encode(), secret, nonce, ad, len(ad), out, len(out), plaintext, len(plaintext)
     )
-    _check(status, "sealing")
+    check(status, "sealing")
     return bytes(out)
 
 
@@ -135,7 +128,7 @@ def aead_open(provider: str, key: bytes, nonce: int, ad: bytes, ciphertext: byte
     status = lib.dp_aead_open(
         provider.encode(), secret, nonce, ad, len(ad), out, len(out), ciphertext, len(ciphertext)
     )
-    _check(status, "opening")
+    check(status, "opening")
     return bytes(out)
 
 
@@ -180,7 +173,7 @@ class Handshake:
         keys = {"s": s, "rs": rs, "psk": psk, "e": e}
         config, _alive = _config(pattern, initiator, prologue, provider, keys)
         made = ffi.new("dp_handshake **")
-        _check(lib.dp_handshake_new(made, config), f"starting {pattern}")
+        check(lib.dp_handshake_new(made, config), f"starting {pattern}")
         self._handle = ffi.gc(made[0], lib.dp_handshake_free)
 
     def fallback(
@@ -198,14 +191,14 @@ class Handshake:
         keys = {"s": s, "e": e}
         config, _alive = _config("XXfallback", self._initiator, prologue, "auto", keys)
         key = ffi.NULL if re is None else _fixed(re, KEY_BYTES, "re")
-        _check(lib.dp_handshake_fallback(self._handle, config, key), "falling back")
+        check(lib.dp_handshake_fallback(self._handle, config, key), "falling back")
 
     def write(self, payload: bytes = b"") -> bytes:
         """The next message, carrying ``payload``.  Shape: len(payload) + :attr:`overhead`."""
         out = ffi.new("uint8_t[]", len(payload) + self.overhead)
         length = ffi.new("size_t *")
         status = lib.dp_handshake_write(self._handle, out, len(out), length, payload, len(payload))
-        _check(status, "writing a handshake message")
+        check(status, "writing a handshake message")
         return bytes(ffi.buffer(out, length[0]))
 
     def read(self, message: bytes) -> bytes:
@@ -213,7 +206,7 @@ class Handshake:
         out = ffi.new("uint8_t[]", len(message))
         length = ffi.new("size_t *")
         status = lib.dp_handshake_read(self._handle, out, len(out), length, message, len(message))
-        _check(status, "reading a handshake message")
+        check(status, "reading a handshake message")
         return bytes(ffi.buffer(out, length[0]))
 
     @property
@@ -235,36 +228,36 @@ class Handshake:
     def remote_static(self) -> bytes:
         """The peer's X25519 public key.  Raises: TransportError "state" while it is unknown."""
         out = ffi.new("uint8_t[]", KEY_BYTES)
-        _check(lib.dp_handshake_remote_static(self._handle, out), "reading the remote static key")
+        check(lib.dp_handshake_remote_static(self._handle, out), "reading the remote static key")
         return bytes(out)
 
     def split(self) -> bytes:
         """Key the transport; return the handshake hash (64 bytes), the channel binding."""
         out = ffi.new("uint8_t[]", HASH_BYTES)
-        _check(lib.dp_handshake_split(self._handle, out), "splitting a handshake")
+        check(lib.dp_handshake_split(self._handle, out), "splitting a handshake")
         return bytes(out)
 
     def seal(self, plaintext: bytes) -> bytes:
         """The next transport message.  Shape: len(plaintext) + 16."""
         out = ffi.new("uint8_t[]", len(plaintext) + TAG_BYTES)
         status = lib.dp_handshake_seal(self._handle, out, len(out), plaintext, len(plaintext))
-        _check(status, "sealing a transport message")
+        check(status, "sealing a transport message")
         return bytes(out)
 
     def open(self, ciphertext: bytes) -> bytes:
         """The plaintext of the peer's next transport message; a refused one moves no nonce."""
         out = ffi.new("uint8_t[]", max(len(ciphertext) - TAG_BYTES, 0))
         status = lib.dp_handshake_open(self._handle, out, len(out), ciphertext, len(ciphertext))
-        _check(status, "opening a transport message")
+        check(status, "opening a transport message")
         return bytes(out)
 
     def rekey_tx(self) -> None:
         """Replace the sending key.  Source: Noise 4.2 and 11.3."""
-        _check(lib.dp_handshake_rekey_tx(self._handle), "rekeying")
+        check(lib.dp_handshake_rekey_tx(self._handle), "rekeying")
 
     def rekey_rx(self) -> None:
         """Replace the receiving key.  Source: Noise 4.2 and 11.3."""
-        _check(lib.dp_handshake_rekey_rx(self._handle), "rekeying")
+        check(lib.dp_handshake_rekey_rx(self._handle), "rekeying")
 
 
 def _config(

@@ -291,7 +291,8 @@ class Node:
 
     def ingest(self, sink: int, token: int, message: Any) -> bool:
         """Take an application's message; True when it must stay alive until ``released`` names
-        ``token``."""
+        ``token``.
+        """
         data = ffi.from_buffer(message)
         check(
             lib.dp_sink_ingest(self._node, sink, token, data, len(data), self._kept), "taking data"
@@ -338,7 +339,8 @@ class Node:
 
     def receive(self, link: int, data: bytearray, now_ms: int) -> int:
         """Feed bytes; returns how many were taken. The rest must be offered again.
-        Raises: TransportError when they ended the link."""
+        Raises: TransportError when they ended the link.
+        """
         buffer = ffi.from_buffer(data, require_writable=True)
         status = lib.dp_link_receive(self._node, link, buffer, len(data), self._size, now_ms)
         check(status, "receiving")
@@ -347,9 +349,7 @@ class Node:
     def produce(self, link: int, capacity: int, now_ms: int) -> bytes:
         """Up to ``capacity`` bytes (at least PRODUCE_MIN) for the peer."""
         out = ffi.new("uint8_t[]", capacity)
-        check(
-            lib.dp_link_produce(self._node, link, out, capacity, self._size, now_ms), "producing"
-        )
+        check(lib.dp_link_produce(self._node, link, out, capacity, self._size, now_ms), "producing")
         return bytes(ffi.buffer(out, self._size[0]))
 
     def admit(self, link: int, control: bytes) -> None:

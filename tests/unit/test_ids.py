@@ -30,7 +30,16 @@ def test_a_text_that_is_read_is_the_only_one(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a" * 51, "a" * 53, "A" * 52, "a" * 51 + "b", "a" * 51 + "\n", "1" * 52, "a" * 52 + "===="],
+    [
+        "",
+        "a" * 51,
+        "a" * 53,
+        "A" * 52,
+        "a" * 51 + "b",
+        "a" * 51 + "\n",
+        "1" * 52,
+        "a" * 52 + "====",
+    ],
 )
 def test_other_texts_are_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(ValueError, match="lower-case base32") as caught:

@@ -9,7 +9,7 @@ import zmq
 from dp2p.places import control_endpoint, default_run_dir
 
 LINGER_MS = 500  # how long closing may take to hand over what was sent
-_LARGE_BYTES = 64 << 10  # from here on ZeroMQ lends and borrows messages instead of copying
+_LARGE_BYTES = 65536  # from here on ZeroMQ lends and borrows messages instead of copying
 
 Socket = zmq.Socket[bytes]
 
@@ -49,6 +49,7 @@ class Reader:
 
     def recv(self) -> bytes | memoryview:
         """A message that is there.  Raises: zmq.Again."""
+        message: bytes | memoryview
         if self._large:
             message = self.socket.recv(zmq.NOBLOCK, copy=False).buffer
         else:

@@ -1,0 +1,204 @@
+"""A shard's links as Python sees them: reports for the coordinator, protocols, flows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from dp2p import ids
+from dp2p.addresses import join_host_port
+from dp2p.bus import LinkReport, ProtocolEntry
+from dp2p.errors import TransportError
+from dp2p.hello import Ack, CloseReason, ControlType, HelloError, decode_ack, decode_protocols
+from dp2p.logs import Log
+from dp2p.records import Kind
+from dp2p.shards.applications import Applications
+from dp2p.shards.negotiation import Join, Negotiation
+from dp2p.transport import FlowConfig, Node, Place, Priority
+
+_PRIORITY = {"urgent": Priority.URGENT, "normal": Priority.NORMAL, "bulk": Priority.BULK}
+
+log = Log("shard.links")
+
+
+@dataclass(slots=True)
+class Link:
+    """One authenticated link."""
+
+    report: LinkReport
+    negotiation: Negotiation
+    admitted: bool = False
+    up: bool = False
+    "The peer has admitted it too."
+    flows: dict[str, int] = field(default_factory=dict)
+    "By protocol name."
+
+
+def endpoint_text(place: Place | None) -> str:
+    """``tcp4://host:port`` of a numeric place."""
+    if place is None:
+        return ""
+    scheme = "tcp6" if ":" in place.host else "tcp4"
+    return f"{scheme}://{join_host_port(place.host, place.port)}"
+
+
+class Links:
+    """All authenticated links of the shard."""
+
+    def __init__(self, node: Node, applications: Applications) -> None:
+        self._node = node
+        self._applications = applications
+        self._entries: list[ProtocolEntry] = []
+        self._links: dict[int, Link] = {}
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def add(self, handle: int, report: LinkReport) -> None:
+        """A handshake is done."""
+        peer = ids.node_id(ids.from_text(report.key))
+        self._links[handle] = Link(report, Negotiation(peer))
+
+    def get(self, handle: int) -> Link | None:
+        """The link with that handle."""
+        return self._links.get(handle)
+
+    def reports(self) -> list[LinkReport]:
+        """Links that are open on both sides."""
+        return [link.report for link in self._links.values() if link.up]
+
+    def ready_reports(self) -> list[LinkReport]:
+        """Links that wait for the coordinator."""
+        return [link.report for link in self._links.values() if not link.admitted]
+
+    def admit(self, handle: int) -> None:
+        """The coordinator lets it open: send the peer our protocols."""
+        link = self._links.get(handle)
+        if link is None or link.admitted:
+            return
+        link.admitted = True
+        protocols = link.negotiation.set_ours(self._on_air())
+        self._node.admit(handle, msgspec.json.encode(protocols))
+
+    def close(self, handle: int, reason: CloseReason) -> None:
+        """Close a link; its DOWN event cleans up."""
+        if handle in self._links:
+            self._node.close_link(handle, reason)
+
+    def set_protocols(self, entries: Iterable[ProtocolEntry]) -> None:
+        """The node's protocols have changed."""
+        self._entries = list(entries)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Protocols or attached applications have changed: tell the peers that it concerns."""
+        on_air = self._on_air()
+        for handle, link in list(self._links.items()):
+            if not link.admitted:
+                continue
+            protocols = link.negotiation.set_ours(on_air)
+            if protocols is not None:
+                self._send(handle, ControlType.PROTOCOLS, protocols)
+            self._settle(handle, link)
+
+    def _on_air(self) -> list[ProtocolEntry]:
+        """Protocols whose application has attached to this shard."""
+        attached = self._applications.by_session
+        return [entry for entry in self._entries if entry.session in attached]
+
+    def _send(self, handle: int, kind: ControlType, body: Any) -> None:
+        try:
+            self._node.control(handle, kind, msgspec.json.encode(body))
+        except TransportError as error:  # the peer takes nothing: it cannot be kept in step
+            log.warning("link closed", link=handle, why=str(error))
+            self._node.close_link(handle, CloseReason.PROTOCOL)
+
+    # --- what peers say ---
+
+    def control(self, handle: int, kind: int, data: bytes) -> bool:
+        """A control datagram; True when it is the first and the link is up with it."""
+        link = self._links.get(handle)
+        if link is None:
+            return False
+        try:
+            self._control(handle, link, kind, data)
+        except HelloError as error:
+            log.warning("link closed", link=handle, why=str(error))
+            self._node.close_link(handle, CloseReason.PROTOCOL)
+            return False
+        first = not link.up
+        link.up = True
+        return first
+
+    def _control(self, handle: int, link: Link, kind: int, data: bytes) -> None:
+        if kind == ControlType.PROTOCOLS:
+            protocols = decode_protocols(data)
+            link.negotiation.set_theirs(protocols)
+            self._send(handle, ControlType.ACK, Ack(generation=protocols.generation))
+        elif kind == ControlType.ACK:
+            for number in link.negotiation.acknowledged(decode_ack(data)):
+                self._node.flow_bury(handle, number)
+        self._settle(handle, link)
+
+    def down(self, handle: int, reason: str) -> Link | None:
+        """The link is gone: its flows' applications are told."""
+        link = self._links.pop(handle, None)
+        if link is None:
+            return None
+        for name, joined in link.negotiation.joined.items():
+            self._flow_down(joined, link.flows[name], reason)
+        return link
+
+    # --- flows ---
+
+    def _settle(self, handle: int, link: Link) -> None:
+        change = link.negotiation.settle()
+        for joined, withdrawn in change.close:
+            flow = link.flows.pop(joined.name)
+            if joined.session in self._applications.by_session:
+                self._node.flow_close(flow, tombstone=withdrawn)
+                self._flow_down(joined, flow, "withdrawn" if withdrawn else "peer_withdrew")
+        for joined in change.open:
+            self._flow_up(handle, link, joined)
+
+    def _flow_up(self, handle: int, link: Link, joined: Join) -> None:
+        app = self._applications.by_session[joined.session]
+        config = FlowConfig(
+            sink=app.sink,
+            number=joined.number,
+            peer_number=joined.peer_number,
+            max_datagram=joined.max_datagram,
+            types=joined.types,
+            window=joined.window,
+            peer_window=joined.peer_window,
+            priority=_PRIORITY[joined.priority],
+            weight=joined.weight,
+        )
+        flow = self._node.flow_open(handle, config)
+        link.flows[joined.name] = flow
+        self._applications.tell(app, Kind.UP, flow, _up(link.report, joined))
+
+    def _flow_down(self, joined: Join, flow: int, reason: str) -> None:
+        app = self._applications.by_session.get(joined.session)
+        if app is not None:
+            self._applications.tell(app, Kind.DOWN, flow, {"reason": reason})
+
+
+def _up(report: LinkReport, joined: Join) -> dict[str, Any]:
+    """Body of an UP record."""
+    return {
+        "protocol": joined.name,
+        "version": joined.version,
+        "peer": ids.node_id_text(report.key),
+        "key": report.key,
+        "trust": report.trust,
+        "introducers": 0,
+        "endpoint": report.endpoint,
+        "direction": report.direction,
+        "max_datagram": joined.max_datagram,
+        "types": joined.types,
+        "window": joined.peer_window,
+    }

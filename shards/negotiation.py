@@ -1,0 +1,147 @@
+"""Which protocols a link carries: both sides' lists, joined by name. Pure logic.
+
+A protocol that this side withdraws leaves its number behind: what the peer sent before it knew is
+dropped, and the name is not joined again until the peer has acknowledged. So a flow always
+starts at position zero on both sides (docs/spec/wire.md, "Protocol lists").
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from dp2p.bus import ProtocolEntry
+from dp2p.hello import Offer, Protocols, offer
+from dp2p.records import DATAGRAM_COST
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """One protocol that both sides speak, as a flow needs it."""
+
+    name: str
+    session: str
+    "The application that serves it."
+    number: int
+    peer_number: int
+    version: int
+    max_datagram: int
+    types: int
+    window: int
+    peer_window: int
+    priority: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to do to a link's flows, closings first."""
+
+    close: list[tuple[Join, bool]] = field(default_factory=list)
+    "Flows to close; True when this side withdrew, so that a tombstone is due."
+    open: list[Join] = field(default_factory=list)
+    bury: list[int] = field(default_factory=list)
+    "Numbers under which nothing more comes."
+
+
+def choose(entries: Iterable[ProtocolEntry], peer: bytes) -> dict[str, ProtocolEntry]:
+    """For each name, the entry that serves ``peer``: where applications share a protocol, peers
+    are spread over them by rendezvous hashing, the same on every shard.
+    """
+    best: dict[str, tuple[bytes, ProtocolEntry]] = {}
+    for entry in entries:
+        score = hashlib.blake2b(peer + entry.session.encode(), digest_size=8).digest()
+        name = entry.spec.name
+        if name not in best or score > best[name][0]:
+            best[name] = (score, entry)
+    return {name: entry for name, (_, entry) in best.items()}
+
+
+def join(entry: ProtocolEntry, theirs: Offer) -> Join | None:
+    """Same name, highest common version; None when the sides do not fit."""
+    common = set(entry.spec.versions) & set(theirs.versions)
+    largest = min(entry.spec.max_datagram, theirs.max_datagram)
+    if not common or theirs.window < largest + DATAGRAM_COST:
+        return None
+    return Join(
+        name=theirs.name,
+        session=entry.session,
+        number=entry.number,
+        peer_number=theirs.number,
+        version=max(common),
+        max_datagram=largest,
+        types=min(entry.spec.types, theirs.types),
+        window=entry.spec.window,
+        peer_window=theirs.window,
+        priority=entry.spec.priority,
+        weight=entry.spec.weight,
+    )
+
+
+class Negotiation:
+    """One link's protocol lists and what follows from them."""
+
+    def __init__(self, peer: bytes) -> None:
+        self.peer = peer
+        self.joined: dict[str, Join] = {}
+        self._ours: dict[str, ProtocolEntry] = {}
+        self._theirs: Mapping[str, Offer] = {}
+        self._generation = 0
+        self._waiting: dict[str, tuple[int, set[int]]] = {}
+        "Withdrawn names: the generation whose acknowledgement frees them, and their numbers."
+
+    def set_ours(self, entries: Iterable[ProtocolEntry]) -> Protocols | None:
+        """Take this node's protocols. Returns the list to send to the peer, or None when nothing
+        changed for it; ``settle`` must follow.
+        """
+        ours = choose(entries, self.peer)
+        if self._generation and ours == self._ours:
+            return None
+        self._ours = ours
+        self._generation += 1
+        return Protocols(
+            generation=self._generation,
+            protocols=[offer(entry.number, entry.spec) for entry in ours.values()],
+        )
+
+    def set_theirs(self, protocols: Protocols) -> None:
+        """Take the peer's list; ``settle`` must follow."""
+        self._theirs = {each.name: each for each in protocols.protocols}
+
+    def acknowledged(self, generation: int) -> list[int]:
+        """The peer has our list of ``generation`` in force: returns numbers to bury."""
+        free = [name for name, (since, _) in self._waiting.items() if since <= generation]
+        return [number for name in free for number in self._waiting.pop(name)[1]]
+
+    def settle(self) -> Change:
+        """Bring the flows into line with both lists."""
+        change = Change()
+        wanted = self._wanted()
+        for name, old in list(self.joined.items()):
+            if wanted.get(name) == old:
+                continue
+            withdrawn = name not in self._ours or self._ours[name].number != old.number
+            change.close.append((old, withdrawn))
+            del self.joined[name]
+            if withdrawn:
+                self._wait(name, old.number)
+                wanted.pop(name, None)
+        for name, new in wanted.items():
+            if name not in self.joined:
+                self.joined[name] = new
+                change.open.append(new)
+        return change
+
+    def _wait(self, name: str, number: int) -> None:
+        _, numbers = self._waiting.get(name, (0, set()))
+        self._waiting[name] = (self._generation, numbers | {number})
+
+    def _wanted(self) -> dict[str, Join]:
+        taken = {number for _, numbers in self._waiting.values() for number in numbers}
+        pairs = (
+            join(entry, self._theirs[name])
+            for name, entry in self._ours.items()
+            if name in self._theirs and name not in self._waiting and entry.number not in taken
+        )
+        return {each.name: each for each in pairs if each}

@@ -1,0 +1,297 @@
+"""One shard: the C engine between the network, its applications and the coordinator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import zmq
+
+from dp2p import bus, config, ids
+from dp2p.bus import LinkReport
+from dp2p.errors import TransportError
+from dp2p.hello import CloseReason, Hello, HelloError, decode_hello
+from dp2p.keys import Identity
+from dp2p.logs import Log
+from dp2p.records import Kind
+from dp2p.shards.applications import Applications
+from dp2p.shards.fabric import Fabric
+from dp2p.shards.links import Links, endpoint_text
+from dp2p.transport import (
+    Engine,
+    Event,
+    EventKind,
+    NodeConfig,
+    Place,
+    Status,
+    status_name,
+)
+
+HEARTBEAT_S = 1.0
+GREETING_S = 0.1  # between hellos until a coordinator answers
+_DATA, _BUS = 0, 1  # tags of watched descriptors
+_REFUSED: dict[int, tuple[str, str]] = {
+    Status.CHANNEL: ("unknown_flow", "no such flow of this application"),
+    Status.CREDIT: ("no_credit", "beyond the credit that the peer has granted"),
+    Status.DATAGRAM: ("datagram_refused", "larger than agreed, or of a type not agreed"),
+    Status.BATCH: ("malformed", "the record cannot be read"),
+}
+
+log = Log("shard")
+
+
+def _why(event: Event) -> str:
+    """The reason in a DOWN event, as text."""
+    if event.status == Status.CLOSED:
+        known = event.reason in CloseReason.__members__.values()
+        return CloseReason(event.reason).name.lower() if known else f"reason {event.reason}"
+    if event.status == Status.IO:
+        return os.strerror(event.reason)
+    if event.status == Status.OK:
+        return CloseReason(event.reason).name.lower()
+    return status_name(event.status)
+
+
+def engine_config(settings: config.Config) -> NodeConfig:
+    """The engine's limits from the node's configuration."""
+    limits = settings.limits
+    return NodeConfig(
+        network=settings.node.network,
+        aead=settings.shards.aead,
+        max_links=limits.max_links_per_shard,
+        max_handshakes=limits.max_handshakes,
+        max_handshakes_per_address=limits.max_handshakes_per_address,
+        handshake_ms=round(limits.handshake_deadline_s * 1000),
+        keepalive_ms=round(limits.keepalive_s * 1000),
+        idle_ms=round(limits.idle_close_s * 1000),
+        rekey_bytes=limits.rekey_bytes,
+        rekey_ms=round(limits.rekey_s * 1000),
+        send_low_water=limits.send_low_water,
+    )
+
+
+class Shard:
+    """All of it. ``turn`` is the loop's body; nothing else touches the engine."""
+
+    def __init__(
+        self,
+        settings: config.Config,
+        identity: Identity,
+        *,
+        index: int,
+        incarnation: str,
+        clock: Callable[[], float],
+        cpu: Callable[[], float],
+    ) -> None:
+        """``incarnation`` names this life of the shard."""
+        self._settings = settings
+        self._index = index
+        self._pinned: set[int] = set()
+        "Dials for which a particular key was asked."
+        self._incarnation = incarnation
+        self._clock = clock
+        self._cpu = cpu
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._engine = Engine(identity.seed, engine_config(settings))
+        run_dir = settings.node.run_dir
+        self._endpoint = config.shard_endpoint(run_dir, index, incarnation)
+        self._apps = Applications(self._context, self._engine, self._endpoint, self._app_gone)
+        self._links = Links(self._engine, self._apps)
+        self._fabric = Fabric(self._context, config.bus_endpoint(run_dir))
+        self._registry = bus.Registry(generation=0, apps=[], protocols=[])
+        self._next_heartbeat = clock()
+        self._welcomed = False
+        self._listening: list[str] = []
+        self.stopping = False
+        self._engine.watch(self._apps.descriptor, _DATA)
+        self._engine.watch(self._fabric.descriptor, _BUS)
+        self._set_hello()
+
+    def start(self) -> None:
+        """Listen, and tell the coordinator.  Raises: Refused."""
+        for endpoint in config.listen_endpoints(self._settings):
+            port = self._engine.listen(Place(endpoint.host, endpoint.port))
+            self._listening.append(endpoint_text(Place(endpoint.host, port)))
+        log.info("shard up", listening=self._listening, aead=self._engine.aead)
+
+    def close(self) -> None:
+        """Close links with a word, then everything."""
+        for report in self._links.reports():
+            self._links.close(report.link, CloseReason.SHUTDOWN)
+        self._engine.poll(0)
+        self._events()
+        self._apps.close()
+        self._fabric.close()
+        self._engine.close()
+        self._context.term()
+        log.info("shard ends")
+
+    # --- the loop's body ---
+
+    def turn(self) -> None:
+        """Wait for something, then handle all there is."""
+        self._engine.poll(0 if self._more() else self._idle_ms())
+        self._events()
+        self._apps.deliver()
+        if self._apps.receive():
+            self._links.refresh()
+        self._apps.release()
+        for message in self._fabric.receive():
+            self._obey(message)
+        if self._clock() >= self._next_heartbeat:
+            self._heartbeat()
+
+    def _more(self) -> bool:
+        return self._apps.waiting or self._fabric.waiting
+
+    def _idle_ms(self) -> int:
+        return max(0, round(1000 * (self._next_heartbeat - self._clock())))
+
+    def _heartbeat(self) -> None:
+        if not self._welcomed:
+            self._next_heartbeat = self._clock() + GREETING_S
+            self._say_hello()
+            return
+        self._next_heartbeat = self._clock() + HEARTBEAT_S
+        stats = {
+            **self._engine.stats(),
+            "cpu_s": round(self._cpu(), 3),
+            "applications": len(self._apps.by_session),
+            "data_socket": msgspec.to_builtins(self._apps.counters),
+            "fabric_unsent": self._fabric.unsent,
+        }
+        self._fabric.send(bus.ShardHeartbeat(shard=self._index, stats=stats))
+
+    # --- events of the engine ---
+
+    def _events(self) -> None:
+        for event in self._engine.events():
+            match event.kind:
+                case EventKind.READY:
+                    self._ready(event)
+                case EventKind.CONTROL:
+                    if self._links.control(event.link, event.type, event.data):
+                        self._fabric.send(bus.LinkUp(link=event.link))
+                case EventKind.DOWN:
+                    self._down(event)
+                case EventKind.REFUSED:
+                    self._refused(event)
+        self._engine.events_done()
+
+    def _ready(self, event: Event) -> None:
+        try:
+            hello = decode_hello(event.data)
+        except HelloError as error:
+            log.warning("link refused", link=event.link, why=str(error))
+            self._engine.close_link(event.link, CloseReason.PROTOCOL)
+            return
+        report = self._report(event.link, event.dial, hello)
+        self._links.add(event.link, report)
+        self._fabric.send(bus.LinkReady(report=report))
+
+    def _report(self, link: int, dial: int, hello: Hello) -> LinkReport:
+        info = self._engine.link(link)
+        return LinkReport(
+            link=link,
+            key=ids.to_text(info.key),
+            direction="out" if info.initiator else "in",
+            endpoint=endpoint_text(info.remote),
+            instance=hello.instance,
+            trust="introduced" if dial in self._pinned else "none",
+            listen=list(hello.listen),
+            seen=endpoint_text(info.seen) or None,
+            dial=dial or None,
+        )
+
+    def _down(self, event: Event) -> None:
+        reason = _why(event)
+        link = self._links.down(event.link, reason)
+        self._pinned.discard(event.dial)
+        if link is not None:
+            remote = event.status == Status.CLOSED
+            self._fabric.send(bus.LinkDown(link=event.link, reason=reason, remote=remote))
+        elif event.dial:
+            self._fabric.send(bus.DialFailed(dial=event.dial, reason=reason))
+        else:
+            log.debug("handshake failed", link=event.link, why=reason)
+
+    def _refused(self, event: Event) -> None:
+        app = self._apps.of_sink(event.sink)
+        if app is None:
+            return
+        refusal = ("refused", status_name(event.status))
+        code, message = _REFUSED.get(event.status, refusal)
+        log.warning("record refused", application=app.name, code=code)
+        self._apps.tell(app, Kind.ERROR, event.flow, {"code": code, "message": message})
+
+    def _app_gone(self, session: str) -> None:
+        self._fabric.send(bus.AppGone(session=session))
+        self._links.refresh()
+
+    # --- the coordinator ---
+
+    def _obey(self, message: bus.ToShard) -> None:
+        match message:
+            case bus.Welcome():
+                self._welcomed = True
+            case bus.WhoAreYou():
+                self._say_hello()
+            case bus.Registry():
+                self._take_registry(message)
+            case bus.Admit(link=link):
+                self._links.admit(link)
+            case bus.Close(link=link, reason=reason):
+                self._links.close(link, CloseReason[reason.upper()])
+            case bus.DialLink():
+                self._dial(message)
+            case bus.Stop():
+                self.stopping = True
+
+    def _say_hello(self) -> None:
+        self._fabric.send(
+            bus.ShardHello(
+                shard=self._index,
+                incarnation=self._incarnation,
+                pid=os.getpid(),
+                aead=self._engine.aead,
+                data_endpoint=self._endpoint,
+                listening=self._listening,
+                links=self._links.reports(),
+                generation=self._registry.generation,
+                apps=self._apps.known,
+                protocols=self._registry.protocols,
+            )
+        )
+        for report in self._links.ready_reports():
+            self._fabric.send(bus.LinkReady(report=report))
+
+    def _take_registry(self, registry: bus.Registry) -> None:
+        if registry.generation < self._registry.generation:
+            return  # of a coordinator that has not heard yet what this shard knows
+        self._registry = registry
+        self._set_hello()
+        self._apps.set_known(registry.apps)
+        self._links.set_protocols(registry.protocols)
+
+    def _set_hello(self) -> None:
+        names = sorted({entry.spec.name for entry in self._registry.protocols})
+        hello = Hello(
+            instance=self._settings.node.instance,
+            listen=config.advertised(self._settings),
+            protocols=names,
+        )
+        self._engine.set_hello(msgspec.json.encode(hello))
+
+    def _dial(self, message: bus.DialLink) -> None:
+        expected = None if message.key is None else ids.from_text(message.key)
+        try:
+            self._engine.dial(
+                Place(message.host, message.port), dial=message.dial, expected=expected
+            )
+        except (TransportError, ValueError) as error:
+            self._fabric.send(bus.DialFailed(dial=message.dial, reason=str(error)))
+            return
+        if expected is not None:
+            self._pinned.add(message.dial)
