@@ -77,7 +77,7 @@ class Applications:
             self._router.counters.malformed += 1
             self._refuse(identity, _id_of(frame), RequestError("bad_request", str(error)))
             return
-        if self._waiting is None or isinstance(request, control.Status | control.Peers):
+        if self._waiting is None or isinstance(request, control.Status):
             self._serve(identity, request)
         elif len(self._waiting) < WAITING_MAX:
             self._waiting.append((identity, request))

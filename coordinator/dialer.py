@@ -15,14 +15,23 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import Protocol
 
 from dp2p import bus
 from dp2p.addresses import Address, Endpoint, PeerAddress, parse_endpoint
 from dp2p.coordinator.peers import Link, LinkId
+from dp2p.coordinator.targets import (
+    Action,
+    Connect,
+    Connected,
+    Failed,
+    Phase,
+    Place,
+    Resolve,
+    Target,
+    View,
+)
 from dp2p.errors import AddressError
+from dp2p.hello import CloseReason
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 60.0
@@ -31,100 +40,6 @@ ALTERNATES_MAX = 4
 RESOLVE_S = 10.0
 OPEN_S = 10.0  # for the peer to admit a link, or for the other of two links to open
 GRACE_S = 5.0  # what a shard may need beyond its own handshake deadline
-
-Place = tuple[str, int]
-"Numeric address and port."
-
-
-class Phase(Enum):
-    """What a target waits for."""
-
-    IDLE = auto()
-    RESOLVING = auto()
-    DIALLING = auto()
-    OPENING = auto()
-    HELD = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Resolve:
-    """Look up ``host``; answer with ``resolved`` or ``resolve_failed``."""
-
-    target: int
-    host: str
-    port: int
-    family: int | None
-    "4 or 6 when only that will do."
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Send ``message`` to the shard."""
-
-    shard: int
-    message: bus.DialLink
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """A requested dial has its connection."""
-
-    token: int
-    link: Link
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A requested dial has failed."""
-
-    token: int
-    code: str
-    message: str
-
-
-Action = Resolve | Connect | Connected | Failed
-
-
-class View(Protocol):
-    """What the dialer sees of the node."""
-
-    def connected(self, peer: str) -> Link | None:
-        """The open link to a peer."""
-
-    def open_to(self, endpoint: str) -> Link | None:
-        """The open link that was made to an endpoint."""
-
-    def least_loaded(self) -> int | None:
-        """The shard to dial through; None when there is none."""
-
-
-@dataclass(slots=True)
-class Target:
-    """An address somebody wants connected."""
-
-    number: int
-    address: Address
-    static: bool = False
-    tries: int = 0
-    "How often it is tried again when nobody waits for it."
-    waiters: dict[int, float] = field(default_factory=dict)
-    "Token of a request -> its deadline."
-    phase: Phase = Phase.IDLE
-    deadline: float = 0.0
-    "When the phase ends by itself; in IDLE, when to dial."
-    alternates: list[Place] = field(default_factory=list)
-    "Where else the same peer may be."
-    places: list[Place] = field(default_factory=list)
-    "Where it is still to be tried in this round."
-    place: Place | None = None
-    dial: int | None = None
-    shard: int | None = None
-    link: LinkId | None = None
-    peer: str | None = None
-    "Node-ID, once known."
-    failures: int = 0
-    error: tuple[str, str] | None = None
-    "The most telling failure of this round."
 
 
 class Dialer:
@@ -221,7 +136,7 @@ class Dialer:
         if reason == "duplicate":  # the other link to this peer counts as well
             found = self._view.connected(target.peer or "")
             return self._hold(target, found) if found else []
-        code = "dial_failed" if reason in BROKEN else f"refused:{reason}"
+        code = f"refused:{reason}" if reason in SAID else "dial_failed"
         return self._fail(
             target, code, _EXPLAINED.get(reason, f"the link was closed: {reason}"), now
         )
@@ -369,13 +284,13 @@ class Dialer:
         return self._view.open_to(str(address))
 
 
-# Why a link or dial can end without either side wanting it; names as dp_status_name gives them.
-BROKEN = frozenset({"eof", "io", "timeout", "auth", "frame", "reset"})
+SAID = frozenset(reason.name.lower() for reason in CloseReason if reason.name != "TIMEOUT")
+"Reasons that one side gave; any other is how a connection broke."
 
 _EXPLAINED = {
+    "auth": "it is of another network, or speaks another protocol",
     "identity": "another key answered than the one asked for",
     "timeout": "no answer in time",
-    "io": "the connection was refused or reset",
     "eof": "the connection was closed before it was open",
     "limit": "this node is at its limit of connections",
     "self": "the address leads to this node itself",

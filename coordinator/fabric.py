@@ -55,7 +55,7 @@ class Fabric:
         """``life`` names this life of the coordinator."""
         self._router = router
         self._owner = owner
-        self._life = life
+        self.life = life
         self._clock = clock
         self._shards: dict[int, Shard] = {}
         self._by_identity: dict[bytes, int] = {}
@@ -85,7 +85,7 @@ class Fabric:
             return
         index = self._by_identity.get(identity)
         if index is None:
-            self._router.send(identity, bus.encode(bus.WhoAreYou(coordinator=self._life)))
+            self._router.send(identity, bus.encode(bus.WhoAreYou(coordinator=self.life)))
             return
         shard = self._shards[index]
         shard.heard = self._clock()
@@ -101,7 +101,7 @@ class Fabric:
         shard = Shard(identity, hello, self._clock())
         self._shards[hello.shard] = shard
         self._by_identity[identity] = hello.shard
-        self._router.send(identity, bus.encode(bus.Welcome(coordinator=self._life)))
+        self._router.send(identity, bus.encode(bus.Welcome(coordinator=self.life)))
         self._owner.shard_hello(shard, before)
 
     def send(self, index: int, message: bus.ToShard) -> bool:
@@ -125,7 +125,7 @@ class Fabric:
         now = self._clock()
         for shard in self.shards:
             if now - shard.heard > PROBE_S:
-                self.send(shard.index, bus.Welcome(coordinator=self._life))
+                self.send(shard.index, bus.Welcome(coordinator=self.life))
 
     def _forget(self, shard: Shard) -> None:
         if self._shards.get(shard.index) is shard:

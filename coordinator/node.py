@@ -17,7 +17,7 @@ import msgspec
 
 import dp2p
 from dp2p import addresses, bus, config, control, ids, keys
-from dp2p.coordinator import applications, dialer, fabric, peers
+from dp2p.coordinator import applications, dialer, fabric, peers, targets
 from dp2p.coordinator.registry import Registry
 from dp2p.coordinator.router import Router, new_context
 from dp2p.errors import RequestError
@@ -135,7 +135,7 @@ class Node:
         actions, gone = self.peers.shard_hello(shard.index, hello.links, now)
         self._admitted(actions)
         for link in gone:
-            self._link_gone(link, "unknown", now)
+            self._link_gone(link, "not in the shard's hello", now)
         for report in hello.links:
             self._link_up(peers.LinkId(shard.index, report.link))
         if not self._settled and len(self.fabric) >= self._settings.shards.count:
@@ -189,9 +189,12 @@ class Node:
         self._admitted(actions)
 
     def _link_up(self, link_id: peers.LinkId) -> None:
-        if link := self.peers.up(link_id):
-            log.info("peer connected", peer=link.peer, endpoint=link.report.endpoint)
-            self._dialled(self.dialer.link_up(link))
+        link = self.peers.up(link_id)
+        if link is None:  # admitted by an earlier coordinator, and in no hello since
+            self.fabric.send(link_id.shard, bus.WhoAreYou(coordinator=self.fabric.life))
+            return
+        log.info("peer connected", peer=link.peer, endpoint=link.report.endpoint)
+        self._dialled(self.dialer.link_up(link))
 
     def _link_down(self, link_id: peers.LinkId, reason: str, now: float) -> None:
         link = self.peers.down(link_id)
@@ -202,7 +205,11 @@ class Node:
     def _link_gone(self, link: peers.Link, reason: str, now: float) -> None:
         if link.up:
             log.info("peer gone", peer=link.peer, reason=reason)
-        if self.peers.link_of(link.peer) is None:
+        if self.peers.link_of(link.peer) is not None:
+            return
+        if link.up and link.report.direction == "out" and reason not in dialer.SAID:
+            self.dialer.lost([link], now)  # it broke, and who opened it opens it again
+        else:
             self.dialer.peer_down(link.peer, now)
 
     # --- carrying out decisions ---
@@ -216,16 +223,16 @@ class Node:
                     self.fabric.send(link.shard, bus.Close(link=link.link, reason=reason))
                     self._dialled(self.dialer.link_down(link, reason, self._clock()))
 
-    def _dialled(self, actions: Iterable[dialer.Action]) -> None:
+    def _dialled(self, actions: Iterable[targets.Action]) -> None:
         for action in actions:
             match action:
-                case dialer.Connect(shard, message):
+                case targets.Connect(shard, message):
                     self.fabric.send(shard, message)
-                case dialer.Resolve():
+                case targets.Resolve():
                     self._spawn(self._resolve(action))
-                case dialer.Connected(token, link):
+                case targets.Connected(token, link):
                     self._answer(token, _described(link))
-                case dialer.Failed(token, code, text):
+                case targets.Failed(token, code, text):
                     self._answer(token, RequestError(code, text))
 
     def _answer(self, token: int, result: Any) -> None:
@@ -236,7 +243,7 @@ class Node:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _resolve(self, wanted: dialer.Resolve) -> None:
+    async def _resolve(self, wanted: targets.Resolve) -> None:
         families = {4: socket.AF_INET, 6: socket.AF_INET6, None: socket.AF_UNSPEC}
         try:
             found = await asyncio.get_running_loop().getaddrinfo(
@@ -285,7 +292,7 @@ class Node:
         link = self.peers.link_of(peer)
         if link is None:
             raise RequestError("unknown_peer", "not connected", peer=peer)
-        self.fabric.send(link.id.shard, bus.Close(link=link.id.link, reason="disconnect"))
+        self.fabric.send(link.id.shard, bus.Close(link=link.id.link, reason="bye"))
 
     def registry_changed(self) -> None:
         if self._settled and self.registry.generation != self._published:

@@ -149,7 +149,9 @@ class Registry:
         """The next free number after the last one given, so that a freed one is used last."""
         taken = self._taken()
         if len(taken) >= PROTOCOLS_MAX:
-            raise RequestError("too_many_protocols", f"{PROTOCOLS_MAX} are on the air", protocol=name)
+            raise RequestError(
+                "too_many_protocols", f"{PROTOCOLS_MAX} are on the air", protocol=name
+            )
         while self._next_number in taken:
             self._next_number = (self._next_number + 1) % PROTOCOLS_MAX
         number = self._next_number

@@ -68,7 +68,9 @@ class Applications:
         self._token = 0
         self.counters = Counters()
         self._socket = _bind(context, endpoint)
-        self._recv = self._socket.recv_multipart
+        self._recv = self._socket.recv
+        self._look = False
+        "A send may have swallowed the wake-up of a message that came."
         self.descriptor = int(self._socket.getsockopt(zmq.FD))
 
     # --- who may attach ---
@@ -121,37 +123,48 @@ class Applications:
 
     # --- messages ---
 
-    def receive(self) -> bool:
-        """Take what applications sent, up to a bound. True when what is on the air has changed."""
+    def receive(self, woken: bool) -> bool:
+        """Take what applications sent, up to a bound; ``woken`` says that the descriptor was
+        readable. True when what is on the air has changed.
+        """
         came = False
+        if not (woken or self._look):
+            return False
         for _ in range(MESSAGES_PER_TURN):
-            if not self.waiting:
-                break
-            came |= self._take(self._recv(zmq.NOBLOCK, copy=False))
+            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+                self._look = False
+                return came
+            came |= self._take(self._recv(zmq.NOBLOCK), self._recv(zmq.NOBLOCK, copy=False))
+        self._look = True
         return came
 
     @property
     def waiting(self) -> bool:
-        """Whether there is more to receive; also after sends, which may swallow the wake-up."""
-        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        """Whether ``receive`` has to be called again at once."""
+        return self._look
 
-    def _take(self, parts: list[Any]) -> bool:
+    def _take(self, identity: bytes, frame: zmq.Frame) -> bool:
         self.counters.received += 1
-        if len(parts) != 2:
-            self.counters.malformed += 1
+        if frame.more:
+            self._skip_rest()
             return False
-        identity, frame = parts[0].bytes, parts[1]
         app = self._by_identity.get(identity)
         if app is None:
             return self._attach(identity, frame.bytes)
         self._token += 1
-        if self._node.ingest(app.sink, self._token, frame.buffer):
+        if self._node.ingest(app.sink, self._token, frame):
             self._kept[self._token] = frame
         return False
 
+    def _skip_rest(self) -> None:
+        """A message of several frames is none of ours."""
+        self.counters.malformed += 1
+        while self._recv(zmq.NOBLOCK, copy=False).more:
+            continue
+
     def release(self) -> None:
         """Let go of messages whose datagrams are all sent."""
-        while tokens := self._node.released():
+        while self._kept and (tokens := self._node.released()):
             for token in tokens:
                 self._kept.pop(token, None)
 
@@ -184,6 +197,7 @@ class Applications:
             self.counters.unroutable += 1
             return False
         self.counters.sent += 1
+        self._look = True
         return True
 
     def _send_error(self, identity: bytes, code: str, message: str) -> None:

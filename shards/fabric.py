@@ -31,6 +31,8 @@ class Fabric:
         self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.connect(endpoint)
         self.descriptor = int(self._socket.getsockopt(zmq.FD))
+        self._look = False
+        "A send may have swallowed the wake-up of a message that came."
         self.unsent = 0
         "Messages that found no coordinator."
 
@@ -40,16 +42,21 @@ class Fabric:
             self._socket.send(bus.encode(message), zmq.NOBLOCK)
         except zmq.Again:
             self.unsent += 1
+        self._look = True
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something to receive."""
-        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        """Whether ``receive`` has to be called again at once."""
+        return self._look
 
-    def receive(self) -> list[bus.ToShard]:
-        """What the coordinator said, up to a bound."""
+    def receive(self, woken: bool) -> list[bus.ToShard]:
+        """What the coordinator said, up to a bound; ``woken``: the descriptor was readable."""
         messages: list[bus.ToShard] = []
-        while self.waiting and len(messages) < MESSAGES_PER_TURN:
+        while (woken or self._look) and len(messages) < MESSAGES_PER_TURN:
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                woken = self._look = False
+                break
+            self._look = True
             try:
                 messages.append(bus.decode_to_shard(self._socket.recv(zmq.NOBLOCK)))
             except bus.BusError as error:

@@ -20,6 +20,8 @@ from dp2p.shards.applications import Applications
 from dp2p.shards.fabric import Fabric
 from dp2p.shards.links import Links, endpoint_text
 from dp2p.transport import (
+    WOKEN_EVENTS,
+    WOKEN_OUTPUT,
     Engine,
     Event,
     EventKind,
@@ -131,20 +133,22 @@ class Shard:
     # --- the loop's body ---
 
     def turn(self) -> None:
-        """Wait for something, then handle all there is."""
-        self._engine.poll(0 if self._more() else self._idle_ms())
-        self._events()
-        self._apps.deliver()
-        if self._apps.receive():
+        """Wait for something, then handle all there is. What is not due costs nothing here: this
+        runs for every message that travels alone.
+        """
+        waiting = self._apps.waiting or self._fabric.waiting
+        woken = self._engine.poll(0 if waiting else self._idle_ms())
+        if woken & WOKEN_EVENTS:
+            self._events()
+        if woken & WOKEN_OUTPUT:
+            self._apps.deliver()
+        if self._apps.receive(bool(woken & 1 << _DATA)):
             self._links.refresh()
         self._apps.release()
-        for message in self._fabric.receive():
+        for message in self._fabric.receive(bool(woken & 1 << _BUS)):
             self._obey(message)
         if self._clock() >= self._next_heartbeat:
             self._heartbeat()
-
-    def _more(self) -> bool:
-        return self._apps.waiting or self._fabric.waiting
 
     def _idle_ms(self) -> int:
         return max(0, round(1000 * (self._next_heartbeat - self._clock())))

@@ -223,12 +223,17 @@ void dp_engine_stop_listening(dp_engine *engine);
 int dp_engine_dial(dp_engine *engine, const struct dp_address *address, const uint8_t *expected,
                    uint64_t dial, uint64_t *link);
 
-/* Wake dp_engine_poll when `fd` becomes readable (ZeroMQ's are edge triggered). At most 64. */
+/* Bits of *woken beside those of watched descriptors. */
+#define DP_WOKEN_EVENTS 0x4000000000000000 /* dp_node_events has something */
+#define DP_WOKEN_OUTPUT 0x2000000000000000 /* dp_node_output has something */
+
+/* Wake dp_engine_poll when `fd` becomes readable (ZeroMQ's are edge triggered). `tag` is its bit, 0
+ * to 31. */
 int dp_engine_watch(dp_engine *engine, int fd, uint32_t tag);
 void dp_engine_unwatch(dp_engine *engine, int fd);
 
 /* Write what is due, wait up to timeout_ms for something to do (-1: until a deadline), read, and
- * collect outputs. *woken gets a bit per watched tag that is readable. Errors: DP_E_IO. */
+ * collect outputs. *woken says what there is to do now. Errors: DP_E_IO, DP_E_MEMORY. */
 int dp_engine_poll(dp_engine *engine, int timeout_ms, uint64_t *woken);
 /* Write what is due now, without waiting. */
 void dp_engine_flush(dp_engine *engine);

@@ -319,7 +319,9 @@ int dp_engine_poll(dp_engine *engine, int timeout_ms, uint64_t *woken) {
         dispatch(engine, &events[i], woken);
     dp_engine_flush(engine);
     reap(engine);
-    return node->stats.events_lost ? DP_E_MEMORY : dp_node_collect(node);
+    int rc = node->stats.events_lost ? DP_E_MEMORY : dp_node_collect(node);
+    *woken |= (node->events.count ? DP_WOKEN_EVENTS : 0) | (node->busy ? DP_WOKEN_OUTPUT : 0);
+    return rc;
 }
 
 /* --- sockets by request --- */

@@ -7,7 +7,7 @@
 #include "node.h"
 
 enum {
-    WATCHES_MAX = 64,
+    WATCHES_MAX = 32,
     LISTENERS_MAX = 16,
     EVENTS_PER_POLL = 256,
     RX_CAP = 262144, /* read at a time */

@@ -1,3 +1,43 @@
-"""A peer-to-peer node: one encrypted network of peers, shared by any number of applications."""
+"""A peer-to-peer node: one encrypted network of peers, shared by any number of applications.
+
+What applications use is here: ``attach`` for asyncio, ``blocking.attach`` for everything else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dp2p.errors import RequestError
+
+if TYPE_CHECKING:
+    from dp2p.sdk import blocking
+    from dp2p.sdk.aio import attach
+    from dp2p.sdk.types import Batch, Message, Peer, PeerDown, PeerUp, SendError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Message",
+    "Peer",
+    "PeerDown",
+    "PeerUp",
+    "RequestError",
+    "SendError",
+    "attach",
+    "blocking",
+]
+
+# Imported when first used: a shard has no need of the SDK.
+_WHERE = {"attach": "dp2p.sdk.aio"} | dict.fromkeys(
+    ("Batch", "Message", "Peer", "PeerDown", "PeerUp", "SendError"), "dp2p.sdk.types"
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "blocking":
+        return import_module("dp2p.sdk.blocking")
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

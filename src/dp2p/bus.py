@@ -55,8 +55,10 @@ class AppReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProtocolEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One protocol that one application serves. A shared one has an entry for each of its
-    applications, with a number of its own."""
+    """One protocol that one application serves.
+
+    A shared one has an entry for each of its applications, with a number of its own.
+    """
 
     number: int
     "Channel number under which this node receives it, 0-249."

@@ -24,6 +24,7 @@ from dp2p.errors import ConfigError
 DEFAULT_FILE = "dp2p.toml"
 PREFIX = "DP2P_"
 OTHER_VARIABLES = {"DP2P_CONFIG", "DP2P_WITHOUT_OPENSSL"}  # the file's path; a build option
+_NOT_SET_BY_HAND = {"node.instance"}
 _PATHS = {"node.key_file", "node.run_dir"}
 
 
@@ -36,6 +37,7 @@ def _keys() -> dict[str, inspect.Field]:
         for section in root.fields
         if isinstance(section.type, inspect.StructType)
         for key in section.type.fields
+        if f"{section.name}.{key.name}" not in _NOT_SET_BY_HAND
     }
 
 

@@ -120,7 +120,7 @@ class Attached(msgspec.Struct, frozen=True):
     "Its public key, base32."
     shards: list[ShardEndpoint]
     heartbeat_s: float
-    "Send a heartbeat this often; three missed in a row end the session."
+    "Send a heartbeat this often; without any for ``apps.heartbeat_expiry_s`` the session ends."
 
 
 class Registered(msgspec.Struct, frozen=True):

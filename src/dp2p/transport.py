@@ -38,6 +38,8 @@ __all__ = [
 PRODUCE_MIN: int = lib.DP_PRODUCE_MIN
 CONTROL_MAX: int = lib.DP_CONTROL_MAX
 HELLO_MAX: int = lib.DP_HELLO_MAX
+WOKEN_EVENTS: int = lib.DP_WOKEN_EVENTS
+WOKEN_OUTPUT: int = lib.DP_WOKEN_OUTPUT
 RELEASES_PER_CALL = 256
 
 
@@ -294,10 +296,11 @@ class Node:
         ``token``.
         """
         data = ffi.from_buffer(message)
-        check(
-            lib.dp_sink_ingest(self._node, sink, token, data, len(data), self._kept), "taking data"
-        )
-        return bool(self._kept[0])
+        status = lib.dp_sink_ingest(self._node, sink, token, data, len(data), self._kept)
+        if status:
+            check(status, "taking data")
+        kept: bool = self._kept[0]
+        return kept
 
     def released(self) -> list[int]:
         """Tokens of messages that are no longer read."""
@@ -439,6 +442,7 @@ class Engine(Node):
         finally:
             settings.close()
         self._engine = ffi.gc(out[0], lib.dp_engine_free)
+        self._poll = lib.dp_engine_poll
         self._woken = ffi.new("uint64_t *")
         self._link = ffi.new("uint64_t *")
         self._adopt(lib.dp_engine_node(self._engine))
@@ -482,9 +486,14 @@ class Engine(Node):
         lib.dp_engine_unwatch(self._engine, descriptor)
 
     def poll(self, timeout_ms: int) -> int:
-        """Write, wait, read; returns the bits of watched descriptors that are readable."""
-        check(lib.dp_engine_poll(self._engine, timeout_ms, self._woken), "polling")
-        return int(self._woken[0])
+        """Write, wait, read; returns the bits of what there is to do: watched descriptors,
+        WOKEN_EVENTS and WOKEN_OUTPUT.
+        """
+        status = self._poll(self._engine, timeout_ms, self._woken)
+        if status:
+            check(status, "polling")
+        woken: int = self._woken[0]
+        return woken
 
     def flush(self) -> None:
         """Write what is due now."""

@@ -43,7 +43,7 @@ class FakeShard:
         self.incarnation = incarnation
         self.links: list[bus.LinkReport] = []
         self.registry = bus.Registry(generation=0, apps=[], protocols=[])
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
         self.socket.connect(config.bus_endpoint(str(run_dir)))
@@ -96,7 +96,7 @@ class FakeApp:
     """A DEALER that speaks the control API as an application does."""
 
     def __init__(self, run_dir: Path) -> None:
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
         self.socket.connect(config.control_endpoint(str(run_dir)))

@@ -165,8 +165,8 @@ def test_links_are_admitted_shown_and_closed(
     assert (status["peers"], status["shards"][0]["links"]) == (1, 1)
     assert app.refused("disconnect", peer="x").code == "unknown_peer"
     app.call("disconnect", peer=PEER)
-    assert shard.expect(bus.Close) == bus.Close(link=1, reason="disconnect")
-    shard.send(bus.LinkDown(link=1, reason="disconnect", remote=False))
+    assert shard.expect(bus.Close) == bus.Close(link=1, reason="bye")
+    shard.send(bus.LinkDown(link=1, reason="bye", remote=False))
     while app.call("peers")["peers"]:
         pass
 

@@ -1,4 +1,4 @@
-"""Configuration: three sources, their order, and errors that name source, key and what is allowed."""
+"""Configuration: three sources and their order; errors name source, key and what is allowed."""
 
 from __future__ import annotations
 
@@ -133,10 +133,12 @@ def test_socket_names_fit_beside_the_longest_run_directory() -> None:
 
 @given(st.sampled_from(sorted(config_load.VARIABLES)), st.text(max_size=40))
 def test_any_variable_is_taken_or_refused_by_name(variable: str, text: str) -> None:
+    why = ""
     try:
         config_load.load(env=HOME | {variable: text}, cwd=Path("/nonexistent"))
     except ConfigError as error:
-        assert variable in str(error)
+        why = str(error)
+    assert not why or variable in why
 
 
 def test_every_key_says_what_it_allows() -> None:
@@ -151,7 +153,7 @@ def test_the_resolved_file_is_private_and_reads_back(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert config.read_resolved(path) == made
     path.write_text("{}x")
-    with pytest.raises(ConfigError, match="node.json"):
+    with pytest.raises(ConfigError, match=r"node\.json"):
         config.read_resolved(path)
 
 

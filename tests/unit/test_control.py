@@ -9,11 +9,11 @@ import pytest
 
 from dp2p import control
 
-requests = msgspec.json.Decoder[control.AnyRequest](control.AnyRequest)
+requests: msgspec.json.Decoder[control.AnyRequest] = msgspec.json.Decoder(control.AnyRequest)
 
 SESSION = "0123456789abcdef" * 2
 
-READ: list[tuple[dict[str, Any], type]] = [
+READ: list[tuple[dict[str, Any], type[control.Request]]] = [
     ({"op": "attach", "name": "app"}, control.Attach),
     ({"op": "heartbeat", "session": SESSION}, control.Heartbeat),
     (
@@ -30,14 +30,14 @@ READ: list[tuple[dict[str, Any], type]] = [
 
 
 @pytest.mark.parametrize(("body", "kind"), READ)
-def test_read(body: dict[str, Any], kind: type) -> None:
+def test_read(body: dict[str, Any], kind: type[control.Request]) -> None:
     request = requests.decode(msgspec.json.encode({"id": 5, **body}))
     assert type(request) is kind
     assert request.id == 5
 
 
 @pytest.mark.parametrize(("body", "kind"), READ)
-def test_an_unknown_field_is_refused(body: dict[str, Any], kind: type) -> None:
+def test_an_unknown_field_is_refused(body: dict[str, Any], kind: type[control.Request]) -> None:
     with pytest.raises(msgspec.ValidationError):
         requests.decode(msgspec.json.encode({"id": 5, **body, "more": 1}))
 

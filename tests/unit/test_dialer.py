@@ -7,21 +7,13 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from dp2p import bus, ids
 from dp2p.addresses import Address, parse
-from dp2p.coordinator.dialer import (
-    BACKOFF_MAX_S,
-    OPEN_S,
-    REDIALS,
-    Action,
-    Connect,
-    Connected,
-    Dialer,
-    Failed,
-    Resolve,
-)
+from dp2p.coordinator.dialer import BACKOFF_MAX_S, OPEN_S, REDIALS, Dialer
 from dp2p.coordinator.peers import Link, LinkId
+from dp2p.coordinator.targets import Action, Connect, Connected, Failed, Resolve
 
 KEY = ids.to_text(bytes([7]) * 32)
 PEER = ids.node_id_text(KEY)
@@ -362,54 +354,85 @@ def test_a_lost_static_peer_is_dialled_once(world: World) -> None:
 # --- whatever happens ---
 
 
-@given(st.data())
-def test_every_request_is_answered_exactly_once(data: st.DataObject) -> None:
-    """Any order of events; then time passes. No token is forgotten or answered twice."""
-    world = World(shards=[0, 1])
-    answered: list[int] = []
-    dials: list[int] = []
-    links: list[LinkId] = []
-    targets: list[int] = []
-    asked, now = 0, 0.0
+class DialerMachine(RuleBasedStateMachine):
+    """Any order of events. Every request is answered exactly once when time has passed."""
 
-    def take(actions: list[Action]) -> None:
+    @initialize()
+    def begin(self) -> None:
+        self.world = World(shards=[0, 1])
+        self.dialer = self.world.dialer
+        self.now = 0.0
+        self.asked: list[int] = []
+        self.answered: list[int] = []
+        self.dials: list[int] = []
+        self.links: list[LinkId] = []
+        self.targets: list[int] = []
+        self.dialer.keep([NAMED], 0.0)
+
+    def take(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
                 case Connected(token, _) | Failed(token, _, _):
-                    answered.append(token)
+                    self.answered.append(token)
                 case Connect(_, message):
-                    dials.append(message.dial)
+                    self.dials.append(message.dial)
                 case Resolve(target):
-                    targets.append(target)
+                    self.targets.append(target)
 
-    world.dialer.keep([NAMED], now)
-    for _ in range(data.draw(st.integers(0, 25))):
-        now += data.draw(st.floats(0, 4))
-        match data.draw(st.integers(0, 8)):
-            case 0:
-                asked += 1
-                address = data.draw(st.sampled_from([KEYED, BARE, NAMED]))
-                take(world.dialer.request(asked, address, 5.0, now))
-            case 1 if dials:
-                reason = data.draw(st.sampled_from(["io", "identity", "timeout"]))
-                take(world.dialer.dial_failed(data.draw(st.sampled_from(dials)), reason, now))
-            case 2 if dials:
-                links.append(LinkId(0, len(links)))
-                world.dialer.ready(data.draw(st.sampled_from(dials)), links[-1], PEER, now)
-            case 3 if links:
-                reason = data.draw(st.sampled_from(["duplicate", "full", "eof"]))
-                take(world.dialer.link_down(data.draw(st.sampled_from(links)), reason, now))
-            case 4:
-                take(world.up(link()))
-            case 5 if PEER in world.open:
-                world.lose(now)
-            case 6:
-                take(world.dialer.shard_down(data.draw(st.integers(0, 1)), now))
-            case 7 if targets:
-                take(world.dialer.resolved(targets.pop(), [("192.0.2.3", 1)], now))
-            case _:
-                take(world.dialer.run(now))
-    for _ in range(3):
-        now += 100.0
-        take(world.dialer.run(now))
-    assert sorted(answered) == list(range(1, asked + 1))
+    @rule(seconds=st.floats(0, 4))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.take(self.dialer.run(self.now))
+
+    @rule(address=st.sampled_from([KEYED, BARE, NAMED]))
+    def request(self, address: Address) -> None:
+        self.asked.append(len(self.asked))
+        self.take(self.dialer.request(self.asked[-1], address, 5.0, self.now))
+
+    @precondition(lambda self: self.targets)
+    @rule(count=st.integers(0, 3))
+    def resolved(self, count: int) -> None:
+        places = [(f"192.0.2.{number}", 1) for number in range(count)]
+        self.take(self.dialer.resolved(self.targets.pop(), places, self.now))
+
+    @precondition(lambda self: self.dials)
+    @rule(data=st.data(), reason=st.sampled_from(["io", "identity", "timeout"]))
+    def dial_failed(self, data: st.DataObject, reason: str) -> None:
+        dial = data.draw(st.sampled_from(self.dials))
+        self.take(self.dialer.dial_failed(dial, reason, self.now))
+
+    @precondition(lambda self: self.dials)
+    @rule(data=st.data())
+    def ready(self, data: st.DataObject) -> None:
+        self.links.append(LinkId(0, len(self.links)))
+        dial = data.draw(st.sampled_from(self.dials))
+        self.dialer.ready(dial, self.links[-1], PEER, self.now)
+
+    @precondition(lambda self: self.links)
+    @rule(data=st.data(), reason=st.sampled_from(["duplicate", "full", "eof"]))
+    def refused(self, data: st.DataObject, reason: str) -> None:
+        self.take(self.dialer.link_down(data.draw(st.sampled_from(self.links)), reason, self.now))
+
+    @rule()
+    def peer_up(self) -> None:
+        self.take(self.world.up(link()))
+
+    @precondition(lambda self: PEER in self.world.open)
+    @rule(dead_shard=st.booleans())
+    def peer_down(self, dead_shard: bool) -> None:
+        if dead_shard:
+            self.dialer.lost([self.world.open.pop(PEER)], self.now)
+        else:
+            self.world.lose(self.now)
+
+    @rule(shard=st.integers(0, 1))
+    def shard_down(self, shard: int) -> None:
+        self.take(self.dialer.shard_down(shard, self.now))
+
+    def teardown(self) -> None:
+        self.now += 100.0
+        self.take(self.dialer.run(self.now))
+        assert sorted(self.answered) == self.asked
+
+
+TestDialerMachine = DialerMachine.TestCase

@@ -40,7 +40,8 @@ def _text(reply: dict[str, Any]) -> str:
         f"version   {reply['version']}, up {age(reply['uptime_s'])}",
         f"listens   {', '.join(reply['listen']) or 'nowhere'}",
         f"peers     {reply['peers']} of at most {reply['max_peers']}",
-        f"shards    {up} of {reply['configured_shards']}",
+        f"shards    {up} of {reply['configured_shards']}"
+        + ("" if reply["settled"] else ", the coordinator is still asking them what they own"),
     ]
     parts = ["\n".join(lines)]
     parts += [_shards(reply), _apps(reply), _protocols(reply)]

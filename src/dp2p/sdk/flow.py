@@ -213,10 +213,9 @@ class Flow:
 
     def check(self, largest: int, lowest_type: int, highest_type: int) -> None:
         """Raise what the node would refuse: size and type."""
-        if largest > self.max_datagram:
-            raise self.error(
-                "datagram_too_large", f"{largest} bytes, the peer takes {self.max_datagram}"
-            )
+        most = min(self.max_datagram, self.window - DATAGRAM_COST)
+        if largest > most:
+            raise self.error("datagram_too_large", f"{largest} bytes, the peer takes {most}")
         if lowest_type < 0 or highest_type >= self.type_count:
             bad = lowest_type if lowest_type < 0 else highest_type
             raise self.error("bad_type", f"type {bad}, the peer takes 0 to {self.type_count - 1}")

@@ -9,7 +9,8 @@ import zmq
 from dp2p.places import control_endpoint, default_run_dir
 
 LINGER_MS = 500  # how long closing may take to hand over what was sent
-_LARGE_BYTES = 65536  # from here on ZeroMQ lends and borrows messages instead of copying
+_LEND_BYTES = 128 << 10  # from here on lending a message to ZeroMQ is cheaper than its copy
+_BORROW_BYTES = 64 << 10  # and borrowing one from it
 
 Socket = zmq.Socket[bytes]
 
@@ -35,7 +36,7 @@ def open_dealer(context: zmq.Context[Socket], endpoint: str) -> Socket:
 
 def send(socket: Socket, message: bytes) -> None:
     """Hand one message over; never blocks."""
-    socket.send(message, zmq.NOBLOCK, len(message) < _LARGE_BYTES)
+    socket.send(message, zmq.NOBLOCK, len(message) < _LEND_BYTES)
 
 
 class Reader:
@@ -54,7 +55,7 @@ class Reader:
             message = self.socket.recv(zmq.NOBLOCK, copy=False).buffer
         else:
             message = self.socket.recv(zmq.NOBLOCK)
-        self._large = len(message) >= _LARGE_BYTES
+        self._large = len(message) >= _BORROW_BYTES
         return message
 
     def more(self) -> bool:
