@@ -14,6 +14,7 @@ from types import FrameType
 from dp2p import config, keys, logs
 from dp2p.errors import Dp2pError
 from dp2p.shards.shard import Shard
+from dp2p.transport import process_tune
 
 
 def main() -> int:
@@ -33,6 +34,7 @@ def main() -> int:
 
 
 def _run(settings: config.Config, index: int) -> None:
+    process_tune()
     shard = Shard(
         settings,
         keys.load(Path(settings.node.key_file)),

@@ -275,6 +275,7 @@ class Shard:
         if registry.generation < self._registry.generation:
             return  # of a coordinator that has not heard yet what this shard knows
         self._registry = registry
+        self._engine.flush()  # what flows that end now have still to say
         self._set_hello()
         self._apps.set_known(registry.apps)
         self._links.set_protocols(registry.protocols)

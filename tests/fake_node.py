@@ -42,6 +42,10 @@ class Shard:
         for record in records.split(message):
             if record.kind == Kind.ATTACH:
                 self._attach(identity, bytes(record.body[:16]).hex())
+            elif record.flow not in self.flows:
+                body = {"code": "unknown_flow", "message": "no such flow"}
+                error = records.encode_json(Kind.ERROR, record.flow, body)
+                self.router.send_multipart([identity, error])
             elif record.kind == Kind.DATA:
                 self._data(self.flows[record.flow], record.body)
             elif record.kind == Kind.CONSUMED:

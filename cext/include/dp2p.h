@@ -237,6 +237,9 @@ void dp_engine_unwatch(dp_engine *engine, int fd);
 int dp_engine_poll(dp_engine *engine, int timeout_ms, uint64_t *woken);
 /* Write what is due now, without waiting. */
 void dp_engine_flush(dp_engine *engine);
+/* For a process that is one engine: let the C library keep freed memory for the next message (up to
+ * 64 MiB) instead of returning it page by page, in one arena for all threads. */
+void dp_process_tune(void);
 /* The engine's clock, ms. */
 uint64_t dp_engine_now(void);
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 enum { FLUSH_ROUNDS = 8, DRAIN_ROUNDS = 4 }; /* ours: fairness between connections */
+enum { KEEP_MAPPED = 32 << 20, KEEP_FREE = 64 << 20, GROW_BY = 1 << 20 }; /* bytes, for malloc */
 
 uint64_t dp_engine_now(void) {
     struct timespec ts;
@@ -397,6 +399,15 @@ void dp_engine_unwatch(dp_engine *engine, int fd) {
 }
 
 /* --- life --- */
+
+void dp_process_tune(void) {
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_MMAP_THRESHOLD, KEEP_MAPPED);
+    mallopt(M_TRIM_THRESHOLD, KEEP_FREE);
+    mallopt(M_TOP_PAD, GROW_BY);
+#endif
+}
 
 int dp_engine_new(dp_engine **out, const struct dp_node_config *config) {
     dp_engine *engine = calloc(1, sizeof *engine);

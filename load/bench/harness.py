@@ -40,7 +40,8 @@ from load.bench.model import (
 MAX_WORKERS = 8  # of one phase
 STOP_S = 2.0  # between the polite and the final end of a worker
 ALARM_SLACK_S = 5.0  # a worker's own alarm, past the phase's deadline
-WARM_UP_ROUNDS = 200  # round trips not counted
+WARM_UP_ROUNDS = 200  # round trips not counted, or a quarter of fewer
+ROUNDS_MIN = 100  # below, a p99 means nothing
 SCALE = {  # unit -> what one count per second, or one CPU second per count, is in it
     MB_PER_S: 1e-6,
     DATAGRAMS_PER_S: 1.0,
@@ -345,9 +346,9 @@ def throughput(
 
 def latency(case: Case, contender: str, samples_ns: object, note: str = "") -> Measurement:
     """p50 and p99 of round trips, given as a sequence of nanoseconds in order of time."""
-    if not isinstance(samples_ns, Sequence) or len(samples_ns) < 2 * WARM_UP_ROUNDS:
+    if not isinstance(samples_ns, Sequence) or len(samples_ns) < ROUNDS_MIN:
         raise PhaseError("too few round trips")
-    ordered = sorted(samples_ns[WARM_UP_ROUNDS:])
+    ordered = sorted(samples_ns[min(WARM_UP_ROUNDS, len(samples_ns) // 4) :])
     values = {
         P50_US: ordered[len(ordered) // 2] / 1e3,
         P99_US: ordered[len(ordered) * 99 // 100] / 1e3,

@@ -32,6 +32,7 @@ __all__ = [
     "check",
     "ffi",
     "lib",
+    "process_tune",
     "status_name",
 ]
 
@@ -162,6 +163,11 @@ class FlowConfig:
     peer_window: int
     priority: Priority = Priority.NORMAL
     weight: int = 16
+
+
+def process_tune() -> None:
+    """For a process that is one engine: keep freed memory for the next message."""
+    lib.dp_process_tune()
 
 
 def status_name(status: int) -> str:

@@ -96,7 +96,7 @@ class Node:
         if driver.closed:
             return
         try:
-            driver.flush()
+            driver.flush_last()
             if driver.session.attached is not None:
                 session = driver.session.token()
                 request = driver.session.request(control.Detach(id=0, session=session))

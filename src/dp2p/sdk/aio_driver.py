@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dp2p.errors import RequestError
-from dp2p.sdk.driver import ATTACH_AGAIN_S, Driver
+from dp2p.sdk.driver import ATTACH_AGAIN_S, CONFIRM_LATER_S, Driver
 from dp2p.sdk.flow import Flow, Outgoing, Port
 from dp2p.sdk.registration import Registration
 from dp2p.sdk.signals import Replied
@@ -28,6 +28,7 @@ class AioDriver(Driver):
         self.scheduled = False
         "A flush is due in this turn of the loop."
         self._readers: dict[Socket, tuple[Reader, Port | None]] = {}
+        self._confirming: set[Port] = set()
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         "Who waits for anything to happen to a protocol."
         self.watch(self.control, None)
@@ -106,6 +107,16 @@ class AioDriver(Driver):
         if not self.closed:
             self.session.attach_port(port)
             self.schedule()
+
+    def confirm_later(self, port: Port) -> None:
+        if port not in self._confirming:
+            self._confirming.add(port)
+            self.loop.call_later(CONFIRM_LATER_S, self._confirm, port)
+
+    def _confirm(self, port: Port) -> None:
+        self._confirming.discard(port)
+        if port.consumed and not self.closed:
+            self.flush_port(port)
 
     def tell(self, event: Event) -> None:
         with suppress(RuntimeError):  # the loop is closed, and the process about to end

@@ -27,6 +27,7 @@ from dp2p.errors import RequestError
 from dp2p.sdk.driver import (
     ATTACH_AGAIN_S,
     ATTACH_TIMEOUT_S,
+    CONFIRM_LATER_S,
     REQUEST_TIMEOUT_S,
     Driver,
     EventLog,
@@ -74,6 +75,8 @@ class _Driver(Driver):
         self._readers: dict[Socket, tuple[Reader, Port | None]] = {}
         self._news: deque[Event] = deque()
         self._attach_later: deque[tuple[float, Port]] = deque()
+        self._confirm_later: dict[Port, float] = {}
+        "When a consumed position goes at the latest."
         self.watch(self.control, None)
 
     def watch(self, socket: Socket, port: Port | None) -> None:
@@ -90,6 +93,17 @@ class _Driver(Driver):
     def attach_later(self, port: Port) -> None:
         self._attach_later.append((time.monotonic() + ATTACH_AGAIN_S, port))
 
+    def confirm_later(self, port: Port) -> None:
+        self._confirm_later.setdefault(port, time.monotonic() + CONFIRM_LATER_S)
+
+    def _confirm(self, now: float) -> None:
+        for port, due in list(self._confirm_later.items()):
+            if not port.consumed:
+                del self._confirm_later[port]  # it went with something else
+            elif due <= now:
+                del self._confirm_later[port]
+                self.flush_port(port)
+
     def tell(self, event: Event) -> None:
         self._news.append(event)
 
@@ -102,6 +116,9 @@ class _Driver(Driver):
         pause = _SLICE_S if deadline is None else min(_SLICE_S, deadline - now)
         if self._attach_later:
             pause = min(pause, self._attach_later[0][0] - now)
+        if self._confirm_later:
+            self._confirm(now)
+            pause = min(pause, CONFIRM_LATER_S)
         ready = self._poller.poll(math.ceil(max(0.0, pause) * 1000))
         for socket, _ in ready:
             self._read(socket)
@@ -166,7 +183,7 @@ class Node:
         if driver.closed:
             return
         try:
-            driver.flush()
+            driver.flush_last()
             if driver.session.attached is not None:
                 session = driver.session.token()
                 self._call(driver.session.request(control.Detach(id=0, session=session)), 1.0)

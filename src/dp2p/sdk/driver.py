@@ -29,11 +29,15 @@ from dp2p.sdk.signals import (
     Replied,
     Unsendable,
 )
-from dp2p.sdk.sockets import Socket, find_node, open_dealer, send
+from dp2p.sdk.sockets import Socket, find_node, keep_freed_memory, open_dealer, send
 from dp2p.sdk.types import Event, Peer, PeerDown, PeerUp
 
 ATTACH_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 30.0
+CONFIRM_LATER_S = 0.01
+"""How long a consumed position may wait for something to travel with. Ours: on its own it costs a
+message on each of the three hops back to the sender.
+"""
 ATTACH_AGAIN_S = 0.02  # a shard hears of a new session a moment after the application does
 
 
@@ -79,6 +83,7 @@ class Driver:
     """Owns the sockets of one session."""
 
     def __init__(self, run_dir: Path | str | None, endpoint: str | None, name: str | None) -> None:
+        keep_freed_memory()
         self.endpoint = find_node(run_dir, endpoint)
         "The control endpoint."
         self.session = Session(name or default_name())
@@ -130,6 +135,10 @@ class Driver:
         """Attach to a shard again after ``ATTACH_AGAIN_S``."""
         raise NotImplementedError
 
+    def confirm_later(self, port: Port) -> None:
+        """Call ``flush_port`` after ``CONFIRM_LATER_S``, unless something goes before."""
+        raise NotImplementedError
+
     def tell(self, event: Event) -> None:
         """The heartbeat thread has something to say; called in that thread."""
         raise NotImplementedError
@@ -167,8 +176,16 @@ class Driver:
             self.sent(self.control)
         self.session.settle()
         for port, socket in self.sockets.items():
-            if port.ready or port.consumed or port.urgent:
+            if port.ready or port.urgent:
                 self._send(port, socket)
+            elif port.consumed:
+                self.confirm_later(port)
+
+    def flush_last(self) -> None:
+        """As ``flush``, and with it what would have gone later."""
+        for port in list(self.sockets):
+            self.flush_port(port)
+        self.flush()
 
     def flush_port(self, port: Port) -> None:
         """Send all that is to go to one shard."""

@@ -18,9 +18,9 @@ from dp2p import records
 from dp2p.records import DATAGRAM_COST, Kind, Position
 from dp2p.sdk.types import Peer, SendError
 
-SLICE_BYTES = 124 << 10
-"""Credit that goes into one DATA record, if a single datagram does not need more. Ours: beyond
-128 KiB the C library maps every record anew, and faulting its pages in costs more than building it.
+SLICE_BYTES = 260 << 10
+"""Credit that goes into one DATA record, if a single datagram does not need more. Ours: four
+datagrams of 64 KiB; beyond that a message costs no less.
 """
 FLUSH_BYTES = SLICE_BYTES // 2
 _SHARE_BYTES = 8 << 10

@@ -1,0 +1,249 @@
+"""Real nodes (`dp2p up`) as processes, and what tests want to know of them.
+
+Everything waits for a condition with a deadline. The wait between two looks ends early when the
+node dies, which nobody here expects.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dp2p import blocking, control, keys
+from dp2p.cli import client
+from dp2p.sdk.types import Event
+from process.fakes import Waiting, wait_for_end
+
+PATIENCE_S = 20.0  # for what must come; a loaded machine may need some of it
+LOOK_MS = 20  # between two looks at a condition
+MAIN = "from dp2p.cli import main; main()"
+PAGE = resource.getpagesize()
+FINE = ("unroutable", "blocked", "malformed")  # counters of loss: 0 as long as nobody misbehaves
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+
+
+class Node:
+    """One node: its supervisor is our child, coordinator and shards are its."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *flags: str,
+        shards: int = 1,
+        listen: tuple[str, ...] = ("tcp4://127.0.0.1:0",),
+        descriptors: int | None = None,
+    ) -> None:
+        """``descriptors``: RLIMIT_NOFILE of all its processes."""
+        self.directory = directory
+        self.run_dir = directory / "run"
+        self.shards = shards
+        self.identity = keys.create(directory / "key")
+        self.id = self.identity.node
+        arguments = [sys.executable, "-c", MAIN, "--run-dir", str(self.run_dir), "up"]
+        arguments += ["--key-file", str(directory / "key"), "--shards", str(shards)]
+        arguments += ["--log-format", "json", "--log-level", "debug"]
+        for endpoint in listen:
+            arguments += ["--listen", endpoint]
+        with (directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*arguments, *flags],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                preexec_fn=_limit(descriptors) if descriptors else None,
+            )
+        self._pidfd = os.pidfd_open(self.process.pid)
+        self.addresses: list[str] = []
+
+    def ready(self) -> Node:
+        """Wait until it runs with all its shards."""
+        assert self.process.stdout is not None
+        while (line := self.process.stdout.readline()) and not line.startswith("run dir"):
+            if line.startswith("address"):
+                self.addresses.append(line.split()[1])
+        assert line, self.log()
+        self.until(lambda: (self.run_dir / "control.sock").exists(), "a control socket")
+        self.until(lambda: len(self.status()["shards"]) == self.shards, "all shards")
+        return self
+
+    @property
+    def address(self) -> str:
+        """The first address, with the key."""
+        return self.addresses[0]
+
+    @property
+    def bare(self) -> str:
+        """The first address as an endpoint, without the key."""
+        return f"tcp4://{self.address.partition('@')[2]}"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port of the first address."""
+        host, _, port = self.address.partition("@")[2].rpartition(":")
+        return host.strip("[]"), int(port)
+
+    def until(self, condition: Callable[[], T], what: str, seconds: float = PATIENCE_S) -> T:
+        """Wait until ``condition`` is truthy, and return what it gave."""
+        waiting = Waiting(seconds)
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        while not (found := condition()):
+            assert waiting.left_ms(), f"waited in vain for {what}\n{self.log()[-4000:]}"
+            assert not poller.poll(LOOK_MS), f"the node died\n{self.log()[-4000:]}"
+        return found
+
+    # --- control ---
+
+    def request(self, message: control.AnyRequest, seconds: float = PATIENCE_S) -> Any:
+        """One request; its ``ok``.  Raises: RequestError."""
+        return client.request(self.run_dir, message, seconds)
+
+    def status(self) -> dict[str, Any]:
+        """The node's state."""
+        return dict(self.request(control.Status(id=1)))
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Its peers."""
+        return list(self.request(control.Peers(id=1))["peers"])
+
+    def dial(self, address: str, seconds: float = 10.0) -> dict[str, Any]:
+        """Connect to an address.  Raises: RequestError."""
+        request = control.Dial(id=1, address=address, timeout_s=seconds)
+        return dict(self.request(request, seconds + 5.0))
+
+    def disconnect(self, peer: str) -> None:
+        """Close the connection to a peer.  Raises: RequestError."""
+        self.request(control.Disconnect(id=1, peer=peer))
+
+    def connected(self, *peers: str) -> bool:
+        """Whether exactly these peers are connected, openly."""
+        found = self.peers()
+        return {row["peer"] for row in found} == set(peers) and all(row["open"] for row in found)
+
+    # --- processes ---
+
+    def pid(self, name: str) -> int:
+        """Process of ``coordinator`` or ``shard-0``."""
+        (row,) = (row for row in self.status()["processes"] if row["name"] == name)
+        return int(row["pid"])
+
+    def kill(self, name: str) -> int:
+        """SIGKILL to one of its processes, and wait until that is dead; its pid."""
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGKILL)
+        assert wait_for_end(pid)
+        return pid
+
+    def resident(self) -> int:
+        """Bytes of resident memory of all shards."""
+        return sum(resident(row["pid"]) for row in self.status()["shards"])
+
+    def lost(self) -> dict[str, int]:
+        """The shards' counters of messages that had no way or would have been dropped."""
+        rows = [row["stats"].get("data_socket", {}) for row in self.status()["shards"]]
+        return {name: sum(row.get(name, 0) for row in rows) for name in FINE}
+
+    def stat(self, name: str) -> int:
+        """A counter of the engine, summed over shards; it is as old as the last heartbeat."""
+        return sum(row["stats"].get(name, 0) for row in self.status()["shards"])
+
+    # --- log and end ---
+
+    def log(self) -> str:
+        """All that its processes wrote to stderr."""
+        return (self.directory / "log").read_text(errors="replace")
+
+    def stop(self) -> int:
+        """SIGTERM to the supervisor; its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """Stop it, however it is."""
+        assert self.process.stdout is not None
+        try:
+            self.stop()
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
+            os.close(self._pidfd)
+
+    def complain(self) -> None:
+        """Fail when its processes met an error that nobody should make."""
+        log = self.log()
+        for mistake in ("Traceback", "message failed", "Assertion", "killed by SIGABRT"):
+            assert mistake not in log, log[-8000:]
+
+
+def _limit(descriptors: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+
+def resident(pid: int) -> int:
+    """Bytes of resident memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+@contextmanager
+def running(*nodes: Node) -> Iterator[tuple[Node, ...]]:
+    """Nodes that were started at the same time, until the end of the block."""
+    try:
+        for node in nodes:
+            node.ready()
+        yield nodes
+    finally:
+        for node in nodes:
+            if node.process.poll() is None:
+                node.process.terminate()
+        for node in nodes:
+            node.close()
+    for node in nodes:
+        node.complain()
+
+
+def connect(a: Node, b: Node) -> None:
+    """``a`` dials ``b``, until both have one open link to the other."""
+    if not a.connected(b.id):
+        a.dial(b.address)
+    for one, other in ((a, b), (b, a)):
+        one.until(lambda one=one, other=other: one.connected(other.id), "a link")  # type: ignore[misc]
+
+
+@contextmanager
+def app(node: Node, name: str = "app") -> Iterator[blocking.Node]:
+    """A blocking SDK session."""
+    with blocking.attach(node.run_dir, name=name, timeout=PATIENCE_S) as attached:
+        yield attached
+
+
+@contextmanager
+def talking(
+    a: Node, b: Node, name: str, **options: Any
+) -> Iterator[tuple[blocking.Protocol, blocking.Protocol]]:
+    """One protocol, served by an application on each of two connected nodes, and up on both."""
+    with app(a) as first, app(b) as second:
+        ours, theirs = first.register(name, **options), second.register(name, **options)
+        ours.wait_peer(b.id, timeout=PATIENCE_S)
+        theirs.wait_peer(a.id, timeout=PATIENCE_S)
+        yield ours, theirs
+
+
+def expect(events: blocking.Events, kind: type[E], seconds: float = PATIENCE_S) -> E:
+    """The next event of ``kind``; others are passed over."""
+    waiting = Waiting(seconds)
+    while True:
+        event = events.get(waiting.left_ms() / 1000)
+        if isinstance(event, kind):
+            return event
