@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import resource
 import secrets
 import signal
 import sys
@@ -11,10 +12,15 @@ import time
 from pathlib import Path
 from types import FrameType
 
+import msgspec
+
 from dp2p import config, keys, logs
 from dp2p.errors import Dp2pError
 from dp2p.shards.shard import Shard
 from dp2p.transport import process_tune
+
+DESCRIPTORS_MAX = 1 << 20
+DESCRIPTORS_KEPT = 64  # and an eighth of all: for applications, listeners and ourselves
 
 
 def main() -> int:
@@ -26,11 +32,26 @@ def main() -> int:
     try:
         settings = config.read_resolved(arguments.config)
         logs.setup(f"shard-{arguments.index}", settings.node.log_level, settings.node.log_format)
-        _run(settings, arguments.index)
+        _run(_with_room(settings), arguments.index)
     except Dp2pError as error:
         print(f"dp2p shard {arguments.index}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _with_room(settings: config.Config) -> config.Config:
+    """Raise the limit on descriptors as far as it goes, and have no more links than leave room for
+    local sockets: libzmq aborts the process when it has no descriptor for an application.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    fitting = max(1, most - most // 8 - DESCRIPTORS_KEPT)
+    limits = settings.limits
+    limits = msgspec.structs.replace(
+        limits, max_links_per_shard=min(limits.max_links_per_shard, fitting)
+    )
+    return msgspec.structs.replace(settings, limits=limits)
 
 
 def _run(settings: config.Config, index: int) -> None:

@@ -69,8 +69,8 @@ class Applications:
         self.counters = Counters()
         self._socket = _bind(context, endpoint)
         self._recv = self._socket.recv
-        self._look = False
-        "A send may have swallowed the wake-up of a message that came."
+        self.waiting = False
+        "``receive`` is due: there is more, or a send may have swallowed a message's wake-up."
         self.descriptor = int(self._socket.getsockopt(zmq.FD))
 
     # --- who may attach ---
@@ -123,25 +123,20 @@ class Applications:
 
     # --- messages ---
 
-    def receive(self, woken: bool) -> bool:
-        """Take what applications sent, up to a bound; ``woken`` says that the descriptor was
-        readable. True when what is on the air has changed.
+    def receive(self) -> bool:
+        """Take what applications sent, up to a bound; call it when the descriptor was readable and
+        while ``waiting``. True when what is on the air has changed: that must take effect before
+        the next message, or a session that ends and begins anew would seem never to have ended.
         """
-        came = False
-        if not (woken or self._look):
-            return False
         for _ in range(MESSAGES_PER_TURN):
-            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
-                self._look = False
-                return came
-            came |= self._take(self._recv(zmq.NOBLOCK), self._recv(zmq.NOBLOCK, copy=False))
-        self._look = True
-        return came
-
-    @property
-    def waiting(self) -> bool:
-        """Whether ``receive`` has to be called again at once."""
-        return self._look
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                self.waiting = False
+                return False
+            if self._take(self._recv(zmq.NOBLOCK), self._recv(zmq.NOBLOCK, copy=False)):
+                self.waiting = True
+                return True
+        self.waiting = True
+        return False
 
     def _take(self, identity: bytes, frame: zmq.Frame) -> bool:
         self.counters.received += 1
@@ -161,6 +156,11 @@ class Applications:
         self.counters.malformed += 1
         while self._recv(zmq.NOBLOCK, copy=False).more:
             continue
+
+    @property
+    def holding(self) -> bool:
+        """Whether messages are held until their datagrams are sent."""
+        return bool(self._kept)
 
     def release(self) -> None:
         """Let go of messages whose datagrams are all sent."""
@@ -197,7 +197,7 @@ class Applications:
             self.counters.unroutable += 1
             return False
         self.counters.sent += 1
-        self._look = True
+        self.waiting = True
         return True
 
     def _send_error(self, identity: bytes, code: str, message: str) -> None:

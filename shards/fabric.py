@@ -31,8 +31,8 @@ class Fabric:
         self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.connect(endpoint)
         self.descriptor = int(self._socket.getsockopt(zmq.FD))
-        self._look = False
-        "A send may have swallowed the wake-up of a message that came."
+        self.waiting = False
+        "``receive`` is due: there is more, or a send may have swallowed a message's wake-up."
         self.unsent = 0
         "Messages that found no coordinator."
 
@@ -42,25 +42,22 @@ class Fabric:
             self._socket.send(bus.encode(message), zmq.NOBLOCK)
         except zmq.Again:
             self.unsent += 1
-        self._look = True
+        self.waiting = True
 
-    @property
-    def waiting(self) -> bool:
-        """Whether ``receive`` has to be called again at once."""
-        return self._look
-
-    def receive(self, woken: bool) -> list[bus.ToShard]:
-        """What the coordinator said, up to a bound; ``woken``: the descriptor was readable."""
+    def receive(self) -> list[bus.ToShard]:
+        """What the coordinator said, up to a bound; call it when the descriptor was readable and
+        while ``waiting``.
+        """
         messages: list[bus.ToShard] = []
-        while (woken or self._look) and len(messages) < MESSAGES_PER_TURN:
+        while len(messages) < MESSAGES_PER_TURN:
             if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                woken = self._look = False
-                break
-            self._look = True
+                self.waiting = False
+                return messages
             try:
                 messages.append(bus.decode_to_shard(self._socket.recv(zmq.NOBLOCK)))
             except bus.BusError as error:
                 log.error("message refused", why=str(error))
+        self.waiting = True
         return messages
 
     def close(self) -> None:

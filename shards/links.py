@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 from dp2p import ids
 from dp2p.addresses import join_host_port
 from dp2p.bus import LinkReport, ProtocolEntry
-from dp2p.errors import TransportError
+from dp2p.errors import Dp2pError, TransportError
 from dp2p.hello import Ack, CloseReason, ControlType, HelloError, decode_ack, decode_protocols
 from dp2p.logs import Log
 from dp2p.records import Kind
@@ -33,8 +34,10 @@ class Link:
     admitted: bool = False
     up: bool = False
     "The peer has admitted it too."
-    flows: dict[str, int] = field(default_factory=dict)
-    "By protocol name."
+    closing: bool = False
+    "Its end is on the way: nothing is sent on it, and no flow opened or closed."
+    flows: dict[str, tuple[Join, int]] = field(default_factory=dict)
+    "Handles of those whose application was told, by protocol name."
 
 
 def endpoint_text(place: Place | None) -> str:
@@ -71,22 +74,37 @@ class Links:
         return [link.report for link in self._links.values() if link.up]
 
     def ready_reports(self) -> list[LinkReport]:
-        """Links that wait for the coordinator."""
-        return [link.report for link in self._links.values() if not link.admitted]
+        """Links that are not open on both sides yet: the coordinator may admit or refuse them,
+        even those that an earlier one has admitted.
+        """
+        return [link.report for link in self._links.values() if not link.up and not link.closing]
 
     def admit(self, handle: int) -> None:
         """The coordinator lets it open: send the peer our protocols."""
         link = self._links.get(handle)
-        if link is None or link.admitted:
+        if link is None or link.admitted or link.closing:
             return
         link.admitted = True
         protocols = link.negotiation.set_ours(self._on_air())
-        self._node.admit(handle, msgspec.json.encode(protocols))
+        try:
+            self._node.admit(handle, msgspec.json.encode(protocols))
+        except TransportError as error:
+            self._refuse(handle, link, error)
 
     def close(self, handle: int, reason: CloseReason) -> None:
         """Close a link; its DOWN event cleans up."""
-        if handle in self._links:
+        if link := self._links.get(handle):
+            self._close(handle, link, reason)
+
+    def _close(self, handle: int, link: Link, reason: CloseReason) -> None:
+        """The engine may have ended it already, and its DOWN event be waiting."""
+        link.closing = True
+        with suppress(TransportError):
             self._node.close_link(handle, reason)
+
+    def _refuse(self, handle: int, link: Link, error: Dp2pError) -> None:
+        log.warning("link closed", link=handle, why=str(error))
+        self._close(handle, link, CloseReason.PROTOCOL)
 
     def set_protocols(self, entries: Iterable[ProtocolEntry]) -> None:
         """The node's protocols have changed."""
@@ -97,11 +115,11 @@ class Links:
         """Protocols or attached applications have changed: tell the peers that it concerns."""
         on_air = self._on_air()
         for handle, link in list(self._links.items()):
-            if not link.admitted:
+            if not link.admitted or link.closing:
                 continue
             protocols = link.negotiation.set_ours(on_air)
             if protocols is not None:
-                self._send(handle, ControlType.PROTOCOLS, protocols)
+                self._send(handle, link, ControlType.PROTOCOLS, protocols)
             self._settle(handle, link)
 
     def _on_air(self) -> list[ProtocolEntry]:
@@ -109,60 +127,74 @@ class Links:
         attached = self._applications.by_session
         return [entry for entry in self._entries if entry.session in attached]
 
-    def _send(self, handle: int, kind: ControlType, body: Any) -> None:
+    def _send(self, handle: int, link: Link, kind: ControlType, body: Any) -> None:
         try:
             self._node.control(handle, kind, msgspec.json.encode(body))
         except TransportError as error:  # the peer takes nothing: it cannot be kept in step
-            log.warning("link closed", link=handle, why=str(error))
-            self._node.close_link(handle, CloseReason.PROTOCOL)
+            self._refuse(handle, link, error)
 
     # --- what peers say ---
 
     def control(self, handle: int, kind: int, data: bytes) -> bool:
         """A control datagram; True when it is the first and the link is up with it."""
         link = self._links.get(handle)
-        if link is None:
+        if link is None or link.closing:
             return False
         try:
-            self._control(handle, link, kind, data)
+            if not self._control(handle, link, kind, data):
+                return False
         except HelloError as error:
-            log.warning("link closed", link=handle, why=str(error))
-            self._node.close_link(handle, CloseReason.PROTOCOL)
+            self._refuse(handle, link, error)
             return False
         first = not link.up
         link.up = True
         return first
 
-    def _control(self, handle: int, link: Link, kind: int, data: bytes) -> None:
+    def _control(self, handle: int, link: Link, kind: int, data: bytes) -> bool:
+        """Whether the link goes on."""
         if kind == ControlType.PROTOCOLS:
             protocols = decode_protocols(data)
             link.negotiation.set_theirs(protocols)
-            self._send(handle, ControlType.ACK, Ack(generation=protocols.generation))
+            self._send(handle, link, ControlType.ACK, Ack(generation=protocols.generation))
         elif kind == ControlType.ACK:
             for number in link.negotiation.acknowledged(decode_ack(data)):
-                self._node.flow_bury(handle, number)
+                with suppress(TransportError):
+                    self._node.flow_bury(handle, number)
         self._settle(handle, link)
+        return not link.closing
 
     def down(self, handle: int, reason: str) -> Link | None:
         """The link is gone: its flows' applications are told."""
         link = self._links.pop(handle, None)
         if link is None:
             return None
-        for name, joined in link.negotiation.joined.items():
-            self._flow_down(joined, link.flows[name], reason)
+        for joined, flow in link.flows.values():
+            self._flow_down(joined, flow, reason)
         return link
 
     # --- flows ---
 
     def _settle(self, handle: int, link: Link) -> None:
+        """Open and close flows. On a link that is closing the engine has ended them all; ``down``
+        tells the applications.
+        """
+        if link.closing:
+            return
         change = link.negotiation.settle()
-        for joined, withdrawn in change.close:
-            flow = link.flows.pop(joined.name)
-            if joined.session in self._applications.by_session:
-                self._node.flow_close(flow, tombstone=withdrawn)
-                self._flow_down(joined, flow, "withdrawn" if withdrawn else "peer_withdrew")
-        for joined in change.open:
-            self._flow_up(handle, link, joined)
+        try:
+            for joined, withdrawn in change.close:
+                self._flow_over(link, joined, withdrawn)
+            for joined in change.open:
+                self._flow_up(handle, link, joined)
+        except TransportError as error:  # the engine has ended it, and its DOWN event is waiting
+            self._refuse(handle, link, error)
+
+    def _flow_over(self, link: Link, joined: Join, withdrawn: bool) -> None:
+        _, flow = link.flows[joined.name]
+        if joined.session in self._applications.by_session:
+            self._node.flow_close(flow, tombstone=withdrawn)
+            self._flow_down(joined, flow, "withdrawn" if withdrawn else "peer_withdrew")
+        del link.flows[joined.name]
 
     def _flow_up(self, handle: int, link: Link, joined: Join) -> None:
         app = self._applications.by_session[joined.session]
@@ -178,7 +210,7 @@ class Links:
             weight=joined.weight,
         )
         flow = self._node.flow_open(handle, config)
-        link.flows[joined.name] = flow
+        link.flows[joined.name] = joined, flow
         self._applications.tell(app, Kind.UP, flow, _up(link.report, joined))
 
     def _flow_down(self, joined: Join, flow: int, reason: str) -> None:

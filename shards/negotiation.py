@@ -94,6 +94,8 @@ class Negotiation:
     def set_ours(self, entries: Iterable[ProtocolEntry]) -> Protocols | None:
         """Take this node's protocols. Returns the list to send to the peer, or None when nothing
         changed for it; ``settle`` must follow.
+
+        A number that stays must stand for the same entry; the registry never changes one.
         """
         ours = choose(entries, self.peer)
         if self._generation and ours == self._ours:

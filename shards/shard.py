@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ from dp2p.transport import (
 HEARTBEAT_S = 1.0
 GREETING_S = 0.1  # between hellos until a coordinator answers
 _DATA, _BUS = 0, 1  # tags of watched descriptors
+_DATA_BIT, _BUS_BIT = 1 << _DATA, 1 << _BUS
 _REFUSED: dict[int, tuple[str, str]] = {
     Status.CHANNEL: ("unknown_flow", "no such flow of this application"),
     Status.CREDIT: ("no_credit", "beyond the credit that the peer has granted"),
@@ -104,6 +106,7 @@ class Shard:
         self._fabric = Fabric(self._context, config.bus_endpoint(run_dir))
         self._registry = bus.Registry(generation=0, apps=[], protocols=[])
         self._next_heartbeat = clock()
+        self._idle_ms = 0
         self._welcomed = False
         self._listening: list[str] = []
         self.stopping = False
@@ -136,29 +139,31 @@ class Shard:
         """Wait for something, then handle all there is. What is not due costs nothing here: this
         runs for every message that travels alone.
         """
-        waiting = self._apps.waiting or self._fabric.waiting
-        woken = self._engine.poll(0 if waiting else self._idle_ms())
+        apps, fabric = self._apps, self._fabric
+        idle = not (apps.waiting or fabric.waiting)
+        woken = self._engine.poll(self._idle_ms if idle else 0)
         if woken & WOKEN_EVENTS:
             self._events()
         if woken & WOKEN_OUTPUT:
-            self._apps.deliver()
-        if self._apps.receive(bool(woken & 1 << _DATA)):
+            apps.deliver()
+        if (woken & _DATA_BIT or apps.waiting) and apps.receive():
             self._links.refresh()
-        self._apps.release()
-        for message in self._fabric.receive(bool(woken & 1 << _BUS)):
-            self._obey(message)
-        if self._clock() >= self._next_heartbeat:
-            self._heartbeat()
+        if apps.holding:
+            apps.release()
+        if woken & _BUS_BIT or fabric.waiting:
+            for message in fabric.receive():
+                self._obey(message)
+        now = self._clock()
+        if now >= self._next_heartbeat:
+            self._heartbeat(now)
+        self._idle_ms = max(0, int(1000 * (self._next_heartbeat - now)) + 1)
 
-    def _idle_ms(self) -> int:
-        return max(0, round(1000 * (self._next_heartbeat - self._clock())))
-
-    def _heartbeat(self) -> None:
+    def _heartbeat(self, now: float) -> None:
         if not self._welcomed:
-            self._next_heartbeat = self._clock() + GREETING_S
+            self._next_heartbeat = now + GREETING_S
             self._say_hello()
             return
-        self._next_heartbeat = self._clock() + HEARTBEAT_S
+        self._next_heartbeat = now + HEARTBEAT_S
         stats = {
             **self._engine.stats(),
             "cpu_s": round(self._cpu(), 3),
@@ -187,11 +192,14 @@ class Shard:
     def _ready(self, event: Event) -> None:
         try:
             hello = decode_hello(event.data)
+            report = self._report(event.link, event.dial, hello)
         except HelloError as error:
             log.warning("link refused", link=event.link, why=str(error))
-            self._engine.close_link(event.link, CloseReason.PROTOCOL)
+            with suppress(TransportError):
+                self._engine.close_link(event.link, CloseReason.PROTOCOL)
             return
-        report = self._report(event.link, event.dial, hello)
+        except TransportError:
+            return  # it is gone already, and its DOWN event next
         self._links.add(event.link, report)
         self._fabric.send(bus.LinkReady(report=report))
 
@@ -247,7 +255,8 @@ class Shard:
             case bus.Admit(link=link):
                 self._links.admit(link)
             case bus.Close(link=link, reason=reason):
-                self._links.close(link, CloseReason[reason.upper()])
+                known = CloseReason.__members__.get(reason.upper(), CloseReason.REFUSED)
+                self._links.close(link, known)
             case bus.DialLink():
                 self._dial(message)
             case bus.Stop():

@@ -5,12 +5,12 @@
 
 struct frame_writer {
     uint8_t *plain;
-    size_t len;
+    size_t len, cap;
     bool ends; /* nothing may follow in this frame */
 };
 
 static size_t room(const struct frame_writer *w) {
-    return DP_FRAME_MAX - w->len;
+    return w->cap - w->len;
 }
 
 /* A control datagram, or a piece of one, is alone at the end of its frame: the peer handles it
@@ -96,14 +96,16 @@ static void fill_frame(struct link *link, struct frame_writer *w, uint64_t now_m
 }
 
 static int put_frame(struct link *link, uint8_t *out, size_t *len, uint64_t now_ms) {
-    struct frame_writer w = {.plain = out + FRAME_HEADER};
+    bool rekey = link->state == DP_LINK_OPEN && rekey_due(link, now_ms);
+    struct frame_writer w = {.plain = out + FRAME_HEADER,
+                             .cap = rekey ? DP_FRAME_MAX - REKEY_SIZE : DP_FRAME_MAX};
     fill_frame(link, &w, now_ms);
+    rekey = rekey && !w.ends; /* else in the next frame, alone if need be */
+    if (rekey)
+        w.len += segment_put_rekey(w.plain + w.len);
     *len = 0;
     if (w.len == 0)
         return DP_OK;
-    bool rekey = !w.ends && w.len < DP_FRAME_MAX && rekey_due(link, now_ms);
-    if (rekey)
-        w.len += segment_put_rekey(w.plain + w.len);
     int rc = frame_seal(&link->ciphers[0], link->node->aead, out, w.len);
     if (rc == DP_OK && rekey)
         rc = frame_rekey(&link->ciphers[0], link->node->aead, now_ms);

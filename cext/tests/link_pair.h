@@ -4,10 +4,12 @@
 #define DP2P_LINK_PAIR_H
 
 #include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bytes.h"
 #include "check.h"
+#include "dp2p_identity.h"
 #include "node.h"
 
 enum {
@@ -373,8 +375,11 @@ static inline void pair_free(struct pair *p) {
     for (int i = 0; i < 2; i++) {
         (void)dp_link_end(p->side[i].node, p->side[i].link, DP_E_EOF);
         (void)dp_link_end(p->side[i].node, p->side[i].link, DP_E_EOF); /* one that was closing */
-        pair_released(&p->side[i]);
-        CHECK(p->side[i].kept == 0);
+        pair_gather(p, i);
+        struct dp_stats stats;
+        dp_node_stats(p->side[i].node, &stats);
+        CHECK(p->side[i].kept == 0 && stats.links == 0 && stats.flows == 0);
+        CHECK(stats.buffer_bytes == 0 && stats.handshakes_pending == 0 && stats.events_lost == 0);
         dp_node_free(p->side[i].node);
     }
 }

@@ -16,10 +16,9 @@ from dp2p.transport import Event
 from load.bench.engine_side import Side
 from load.bench.harness import Crew, Station, Stopwatch, Usage, throughput
 from load.bench.model import CONNECT_16, Measurement, PhaseError, Settings, Source
-from load.bench.nodes import NodesWatch, running
+from load.bench.nodes import NETWORK, NodesWatch, running
 
 NAME = "application"
-NETWORK = "demo"  # of the nodes that the stage starts
 HELLO = msgspec.json.encode(Hello(instance="0" * 16))
 NOTHING = msgspec.json.encode(Protocols(generation=1, protocols=[]))
 

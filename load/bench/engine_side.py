@@ -75,7 +75,7 @@ class Side:
         woken = engine.poll(timeout_ms)
         if woken & WOKEN_EVENTS:
             for event in engine.events():
-                self._event(event)
+                self.handle(event)
             engine.events_done()
         if woken & WOKEN_OUTPUT:
             for _, message in engine.outputs():
@@ -98,7 +98,8 @@ class Side:
         if self.engine.ingest(self.sink, self._token, message):
             self._kept[self._token] = message
 
-    def _event(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
+        """One event of the engine."""
         match event.kind:
             case EventKind.READY:
                 self.engine.admit(event.link, self.greeting(event))

@@ -153,7 +153,7 @@ def _work(pipe: Connection, deadline_s: float, run: Callable[..., object], args:
     assert isinstance(args, tuple)
     try:
         pipe.send(run(Station(pipe, deadline_s), *args))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"
         pipe.send(_Failure(f"{type(error).__name__}: {error} ({where})"))

@@ -75,5 +75,5 @@ def _measure(source: Source, settings: Settings, results: Results) -> None:
             results.rounds.setdefault(one.name, []).append(one)
     except Unavailable as error:
         results.unavailable[source.name] = str(error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
         results.failed[source.name] = f"{type(error).__name__}: {error}"

@@ -5,10 +5,9 @@ Blocking sockets on both sides. One hop one way is half of the ipc round trip.
 
 from __future__ import annotations
 
+import os
 import socket
-import tempfile
 import time
-from pathlib import Path
 
 import zmq
 
@@ -26,14 +25,13 @@ PATIENCE_S = 10.0
 
 def echo_ipc(station: Station) -> None:
     """Answer every request until ended."""
-    with tempfile.TemporaryDirectory(prefix="dp2p-bench-") as folder:
-        place = f"ipc://{Path(folder) / 'echo'}"
-        router = zmq.Context().socket(zmq.ROUTER)
-        router.bind(place)
-        router.rcvtimeo = int(PATIENCE_S * 1e3)
-        station.tell(place)
-        while True:
-            router.send_multipart(router.recv_multipart())
+    place = f"ipc://@dp2p-bench-{os.getpid()}"  # abstract: nothing to remove afterwards
+    router = zmq.Context().socket(zmq.ROUTER)
+    router.bind(place)
+    router.rcvtimeo = int(PATIENCE_S * 1e3)
+    station.tell(place)
+    while True:
+        router.send_multipart(router.recv_multipart())
 
 
 def ask_ipc(_: Station, place: str, seconds: float) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import msgspec
@@ -23,6 +24,9 @@ class RawApp:
         self.sockets = [self._open(shard["endpoint"]) for shard in attached["shards"]]
         for socket in self.sockets:
             self._attach(socket)
+        self._over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, args=(node,), daemon=True)
+        self._heart.start()
 
     def _open(self, endpoint: str) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
@@ -61,12 +65,20 @@ class RawApp:
                         return flow, msgspec.json.decode(body) if found in JSON else body
         raise AssertionError(f"no {kind.name} came")
 
+    def _beat(self, node: Node) -> None:
+        heart = FakeApp(node.run_dir)
+        while not self._over.wait(1.0):
+            heart.ask("heartbeat", session=self.session)
+        heart.close()
+
     def send(self, *frames: bytes) -> None:
         """A message on the data socket that something was last expected on."""
         self.sockets[0].send_multipart(frames)
 
     def close(self) -> None:
         """Detach and go."""
+        self._over.set()
+        self._heart.join()
         self.control.call("detach", session=self.session)
         for socket in self.sockets:
             socket.close()

@@ -70,7 +70,8 @@ def attach(
 class _Driver(Driver):
     def __init__(self, run_dir: Path | str | None, endpoint: str | None, name: str | None) -> None:
         super().__init__(run_dir, endpoint, name)
-        self.answers: dict[int, Replied] = {}
+        self.answers: dict[int, Replied | None] = {}
+        "Of requests that a call waits for; None: not yet."
         self._poller = zmq.Poller()
         self._readers: dict[Socket, tuple[Reader, Port | None]] = {}
         self._news: deque[Event] = deque()
@@ -88,7 +89,8 @@ class _Driver(Driver):
         self._poller.unregister(socket)
 
     def on_replied(self, event: Replied) -> None:
-        self.answers[event.id] = event
+        if event.id in self.answers:
+            self.answers[event.id] = event
 
     def attach_later(self, port: Port) -> None:
         self._attach_later.append((time.monotonic() + ATTACH_AGAIN_S, port))
@@ -125,6 +127,7 @@ class _Driver(Driver):
         if self._news or self._attach_later:
             self._other_news()
         if not ready and deadline is not None and time.monotonic() >= deadline:
+            self._confirm(math.inf)  # the application may be about to do something else
             raise TimeoutError
 
     def _read(self, socket: Socket) -> None:
@@ -233,13 +236,15 @@ class Node:
     def _call(self, request_id: int, timeout: float = REQUEST_TIMEOUT_S) -> Any:
         driver = self._driver
         deadline = time.monotonic() + timeout
+        driver.answers[request_id] = None
         try:
-            while request_id not in driver.answers:
+            while (answer := driver.answers[request_id]) is None:
                 driver.wait(deadline)
         except TimeoutError:
             driver.session.forget(request_id)
             raise RequestError("timeout", f"no answer in {timeout:g} s") from None
-        answer = driver.answers.pop(request_id)
+        finally:
+            del driver.answers[request_id]
         if answer.error is not None:
             raise answer.error
         return answer.ok
@@ -340,7 +345,6 @@ class Protocol(Handle):
         all or one for each.  Raises: SendError.
         """
         flow, outgoing = self._outgoing(peer, payloads, type)
-        self._driver.flush_port(flow.port)
         deadline = _deadline(timeout)
         try:
             while not outgoing.done:
@@ -351,6 +355,7 @@ class Protocol(Handle):
         finally:
             if not outgoing.done:
                 flow.give_up(outgoing)
+            self._driver.flush_port(flow.port)
         if outgoing.error is not None:
             raise outgoing.error
 
@@ -371,6 +376,12 @@ class Protocol(Handle):
                 if flow.down is not None:
                     raise flow.error("peer_down", flow.down)
                 self._driver.wait(deadline)
+
+    def confirm(self) -> None:
+        """Tell peers at once what has been consumed, instead of with the next wait. For an
+        application that is about to do something else for a while.
+        """
+        self._driver.flush_last()
 
     def wait_peer(self, peer: str | None = None, timeout: float | None = None) -> Peer:
         """Wait until a peer (None: any) is there."""

@@ -53,8 +53,9 @@ class Inbox:
             self._closed.append((flow, payloads, data.types[start : start + step], cost))
 
     def open(self) -> Flow | None:
-        """Begin the next batch, if the open one is used up; ``messages`` runs over it. None: nothing
-        is there.
+        """Begin the next batch, if the open one is used up; ``messages`` runs over it.
+
+        None: nothing is there.
         """
         self.settle()
         if self._flow is not None and self._settled < len(self._payloads):

@@ -69,10 +69,14 @@ class Session:
         return request.id
 
     def forget(self, request_id: int) -> None:
-        """Nobody waits for this reply any more."""
+        """Nobody waits for this reply any more. A protocol that it would have put on the air is
+        taken off again.
+        """
         request = self._pending.pop(request_id, None)
         if isinstance(request, control.Register):
-            self.protocols.pop(request.protocol.name, None)
+            name = request.protocol.name
+            self.protocols.pop(name, None)
+            self.request(control.Withdraw(id=0, session=request.session, name=name))
 
     def control_to_send(self) -> list[bytes]:
         """Control messages to go, each once."""

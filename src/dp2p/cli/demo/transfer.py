@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO
@@ -99,8 +98,7 @@ class Receiver:
             progress(self.bytes, self.files)
             if batch.types[-1] == END:
                 break
-        with suppress(TimeoutError):
-            files.recv(0.0)  # lets the sender know that all is consumed
+        files.confirm()
         return {"hashes": self.hashes, "failed": self.refused}
 
     def take(self, kind: int, payload: bytes) -> None:

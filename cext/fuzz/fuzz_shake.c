@@ -1,0 +1,73 @@
+/* Any bytes, in place of a handshake message or written over it, arriving in any two parts: a link
+ * that reads a changed message, or what was written in answer to one, does not become READY. It
+ * waits for more or ends with a DP_E status and without a word; its memory is returned.
+ *
+ * Input: message number, where to write (2 bytes, little endian; 65535 = instead), how much
+ * arrives first (2 bytes), then the bytes.
+ */
+#include "link_pair.h"
+
+enum { HEADER = 5, INSTEAD = 65535, MESSAGES = 3 };
+
+static struct pair pair;
+
+static bool known(int rc) {
+    return rc == DP_OK || rc == DP_E_SIZE || rc == DP_E_AUTH || rc == DP_E_KEY ||
+           rc == DP_E_IDENTITY;
+}
+
+/* Carry messages until number `stop` is on its way; returns the side it goes to. */
+static int advance(int stop) {
+    struct dp_node_config config[2] = {pair_config(), pair_config()};
+    pair_nodes(&pair, config);
+    pair_links(&pair, NULL);
+    for (int message = 0; message < stop; message++) {
+        CHECK(pair_produce(&pair, message % 2, 0) > 0);
+        CHECK(pair_deliver(&pair, 1 - message % 2, PAIR_WIRE) == DP_OK);
+    }
+    CHECK(pair_produce(&pair, stop % 2, 0) > 0);
+    return 1 - stop % 2;
+}
+
+/* Whether the message on its way to `side` is another one now. */
+static bool change(struct pair_side *side, size_t at, const uint8_t *data, size_t size) {
+    if (at == INSTEAD) {
+        bool same = size >= side->on_wire && memcmp(side->wire, data, side->on_wire) == 0;
+        size = size < PAIR_WIRE ? size : PAIR_WIRE;
+        memcpy(side->wire, data, size);
+        side->on_wire = size;
+        return !same;
+    }
+    at %= side->on_wire;
+    size = size < side->on_wire - at ? size : side->on_wire - at;
+    bool same = memcmp(side->wire + at, data, size) == 0;
+    memcpy(side->wire + at, data, size);
+    return !same;
+}
+
+static int deliver(int to, size_t first) {
+    int rc = pair_deliver(&pair, to, first);
+    if (rc == DP_OK)
+        rc = pair_deliver(&pair, to, PAIR_WIRE);
+    CHECK(known(rc));
+    pair_gather(&pair, to);
+    CHECK(pair.side[to].seen.down == (rc != DP_OK));
+    return rc;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (size < HEADER)
+        return 0;
+    int message = data[0] % MESSAGES, to = advance(message);
+    bool changed = change(&pair.side[to], load16(data + 1), data + HEADER, size - HEADER);
+    int rc = deliver(to, load16(data + 3));
+    CHECK(!changed || pair.side[to].seen.ready == 0);
+    size_t answer = pair_produce(&pair, to, 0);
+    CHECK(rc == DP_OK || answer == 0);
+    (void)deliver(1 - to, PAIR_WIRE);
+    CHECK(!changed || message == 2 || pair.side[1 - to].seen.ready == 0);
+    pair_free(&pair);
+    return 0;
+}

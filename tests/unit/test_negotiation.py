@@ -1,0 +1,158 @@
+"""Which protocols two sides join, and that no flow is ever mistaken for another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from dp2p.bus import ProtocolEntry
+from dp2p.control import ProtocolSpec
+from dp2p.hello import Offer, Protocols
+from dp2p.records import DATAGRAM_COST
+from dp2p.shards.negotiation import Change, Join, Negotiation, choose, join
+
+PEER = bytes(32)
+
+
+def entry(name: str = "chat", number: int = 0, session: str = "s", **spec: Any) -> ProtocolEntry:
+    options: dict[str, Any] = {"versions": [1], "max_datagram": 1000, "window": 5000}
+    made = ProtocolSpec(name=name, **(options | spec))
+    return ProtocolEntry(number=number, spec=made, session=session)
+
+
+def offered(name: str = "chat", number: int = 7, **more: Any) -> Offer:
+    options: dict[str, Any] = {
+        "versions": [1],
+        "max_datagram": 2000,
+        "types": 100,
+        "window": 9000,
+    }
+    return Offer(name=name, number=number, **(options | more))
+
+
+def settled(negotiation: Negotiation, *offers: Offer) -> Change:
+    negotiation.set_theirs(Protocols(generation=1, protocols=list(offers)))
+    return negotiation.settle()
+
+
+# --- joining one protocol: ours, theirs, version or None ---
+
+VERSIONS = [
+    ([1], [1], 1),
+    ([1, 2, 3], [2, 3, 4], 3),
+    ([5, 1], [1, 4], 1),
+    ([1], [2], None),
+    ([0], [0], 0),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "version"), VERSIONS)
+def test_the_highest_common_version(
+    ours: list[int], theirs: list[int], version: int | None
+) -> None:
+    joined = join(entry(versions=ours), offered(versions=theirs))
+    assert (joined.version if joined else None) == version
+
+
+def test_what_both_can_do() -> None:
+    joined = join(entry(number=3, priority="bulk", weight=9, types=300), offered(number=7))
+    assert joined == Join(
+        name="chat",
+        session="s",
+        number=3,
+        peer_number=7,
+        version=1,
+        max_datagram=1000,
+        types=100,
+        window=5000,
+        peer_window=9000,
+        priority="bulk",
+        weight=9,
+    )
+
+
+@pytest.mark.parametrize(("window", "fits"), [(1000 + DATAGRAM_COST, True), (1015, False)])
+def test_a_window_that_cannot_hold_the_largest_datagram(window: int, fits: bool) -> None:
+    assert (join(entry(), offered(window=window)) is not None) is fits
+
+
+# --- which application serves which peer ---
+
+
+def test_peers_are_spread_over_the_applications_that_share() -> None:
+    entries = [entry(number=i, session=f"session-{i}", shared=True) for i in range(4)]
+    peers = [bytes([i % 256, i // 256]) * 16 for i in range(1000)]
+    chosen = Counter(choose(entries, peer)["chat"].session for peer in peers)
+    assert len(chosen) == 4
+    assert min(chosen.values()) > 150
+    again = [choose(reversed(entries), peer)["chat"].session for peer in peers]
+    assert Counter(again) == chosen
+
+
+def test_only_the_peers_of_one_that_goes_move() -> None:
+    entries = [entry(number=i, session=f"session-{i}", shared=True) for i in range(4)]
+    for i in range(200):
+        peer = bytes([i]) * 32
+        before, after = choose(entries, peer)["chat"], choose(entries[1:], peer)["chat"]
+        assert before == after or before == entries[0]
+
+
+# --- lists ---
+
+
+def test_the_first_list_is_sent_even_when_empty() -> None:
+    negotiation = Negotiation(PEER)
+    first = negotiation.set_ours([])
+    assert first == Protocols(generation=1, protocols=[])
+    assert negotiation.set_ours([]) is None
+    second = negotiation.set_ours([entry()])
+    assert second is not None
+    assert (second.generation, second.protocols[0].name) == (2, "chat")
+    assert negotiation.set_ours([entry()]) is None
+
+
+def test_nothing_changes_twice() -> None:
+    negotiation = Negotiation(PEER)
+    negotiation.set_ours([entry()])
+    assert len(settled(negotiation, offered()).open) == 1
+    assert settled(negotiation, offered()) == Change()
+    assert negotiation.settle() == Change()
+
+
+def test_the_peer_withdraws() -> None:
+    negotiation = Negotiation(PEER)
+    negotiation.set_ours([entry()])
+    (joined,) = settled(negotiation, offered()).open
+    assert settled(negotiation) == Change(close=[(joined, False)])
+    (again,) = settled(negotiation, offered(number=8)).open
+    assert again.peer_number == 8
+
+
+def test_the_peer_changes_what_it_offers() -> None:
+    negotiation = Negotiation(PEER)
+    negotiation.set_ours([entry()])
+    (old,) = settled(negotiation, offered()).open
+    change = settled(negotiation, offered(number=8))
+    assert [close for close, _ in change.close] == [old]
+    assert [new.peer_number for new in change.open] == [8]
+
+
+def test_this_side_withdraws() -> None:
+    """The name and the number stay out of use until the peer has acknowledged."""
+    negotiation = Negotiation(PEER)
+    negotiation.set_ours([entry(number=3)])
+    (joined,) = settled(negotiation, offered()).open
+    negotiation.set_ours([])  # generation 2
+    assert negotiation.settle() == Change(close=[(joined, True)])
+    negotiation.set_ours([entry(number=4), entry("other", number=3)])
+    assert settled(negotiation, offered(), offered("other", 8)) == Change()
+    assert negotiation.acknowledged(1) == []
+    assert negotiation.settle() == Change()
+    assert negotiation.acknowledged(2) == [3]
+    assert {(one.name, one.number) for one in negotiation.settle().open} == {
+        ("chat", 4),
+        ("other", 3),
+    }
+    assert negotiation.acknowledged(3) == []
