@@ -73,7 +73,7 @@ class Applications:
         """One request."""
         try:
             request = _requests.decode(frame)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._router.counters.malformed += 1
             self._refuse(identity, _id_of(frame), RequestError("bad_request", str(error)))
             return
@@ -209,5 +209,5 @@ def _id_of(frame: bytes) -> int:
     """The ``id`` of a request that cannot be read otherwise; -1 when not even that can."""
     try:
         return _only_id.decode(frame).id
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return -1

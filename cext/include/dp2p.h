@@ -20,7 +20,7 @@ typedef struct dp_engine dp_engine;
 enum {
     DP_FRAME_MAX = 32768,         /* bytes of plaintext in a frame */
     DP_HELLO_MAX = 32000,         /* bytes of the JSON part of a handshake payload */
-    DP_CONTROL_MAX = 65536,       /* bytes of a control datagram */
+    DP_CONTROL_MAX = 262144,      /* bytes of a control datagram */
     DP_CONTROL_CHANNEL = 255,     /* the node's own channel on every link */
     DP_CHANNEL_COUNT = 250,       /* channels 0 to 249 belong to protocols */
     DP_DATAGRAM_MAX = 16777216,   /* bytes of the largest datagram */

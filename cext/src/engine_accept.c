@@ -40,17 +40,18 @@ static void welcome(struct dp_engine *engine, int fd, const struct dp_address *r
 }
 
 /* Out of descriptors: take the next caller on the spare one and hang up, so that it learns at once
- * and the listener does not stay ready for ever. */
-static void refuse_one(struct dp_engine *engine, int listener) {
+ * and the listener does not stay ready for ever. False when nobody waits (the kernel says EMFILE
+ * before it looks), or there is no spare one. */
+static bool refuse_one(struct dp_engine *engine, int listener) {
     struct dp_address remote;
-    engine->node->stats.accept_failures++;
-    if (engine->spare_fd < 0)
-        return;
-    close(engine->spare_fd);
+    if (engine->spare_fd >= 0)
+        close(engine->spare_fd);
     int fd = socket_accept(listener, &remote);
     if (fd >= 0)
         close(fd);
     engine->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    engine->node->stats.accept_failures += fd >= 0;
+    return fd >= 0;
 }
 
 void engine_accept(struct dp_engine *engine, int listener) {
@@ -61,9 +62,11 @@ void engine_accept(struct dp_engine *engine, int listener) {
             welcome(engine, fd, &remote);
             continue;
         }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            refuse_one(engine, listener);
-        else if (errno != ECONNABORTED && errno != EINTR)
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            if (!refuse_one(engine, listener))
+                return;
+        } else if (errno != ECONNABORTED && errno != EINTR) {
             return;
+        }
     }
 }

@@ -113,23 +113,24 @@ static void tell_refusal(struct sink *sink, uint32_t flow, int status) {
                              .status = status,
                              .sink = table_short(sink->handle),
                              .flow = flow};
-    sink->node->stats.records_refused++;
     (void)node_event(sink->node, &event, NULL, 0); /* memory short: counted there */
 }
 
 static void take_records(struct sink *sink, struct blob *blob, size_t len) {
     int refusals = 0;
-    for (size_t at = 0; at < len && refusals < REFUSALS_MAX;) {
+    for (size_t at = 0; at < len;) {
         struct record r = {0};
         int rc = record_next(blob->data + at, len - at, &r);
         if (rc != DP_OK) {
+            sink->node->stats.records_refused++;
             tell_refusal(sink, 0, rc);
             return; /* where the next record begins is lost */
         }
         rc = take_record(sink, blob, &r);
         if (rc != DP_OK) {
-            tell_refusal(sink, r.flow, rc);
-            refusals++;
+            sink->node->stats.records_refused++;
+            if (refusals++ < REFUSALS_MAX)
+                tell_refusal(sink, r.flow, rc);
         }
         at += r.size;
     }

@@ -45,7 +45,8 @@ int dp_node_new(dp_node **out, const struct dp_node_config *config) {
     int rc = dp_init();
     if (rc != DP_OK)
         return rc;
-    if (!config->network || !config->max_links || !config->handshake_ms || !config->rekey_bytes)
+    if (!config->network || !config->max_links || !config->handshake_ms || !config->rekey_bytes ||
+        !config->keepalive_ms)
         return DP_E_ARGUMENT;
     dp_node *node = calloc(1, sizeof *node);
     if (!node)

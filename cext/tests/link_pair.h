@@ -309,6 +309,8 @@ static inline void pair_gather(struct pair *p, int i) {
 
 /* Until nothing moves. */
 static inline void pair_run(struct pair *p) {
+    pair_gather(p, 0); /* a link that was held reads again */
+    pair_gather(p, 1);
     for (bool moving = true; moving;) {
         moving = false;
         for (int i = 0; i < 2; i++) {

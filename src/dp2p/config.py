@@ -83,7 +83,7 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     keepalive_s: Seconds = 20.0
     idle_close_s: Seconds = 60.0
     "A link from which nothing came for so long is closed."
-    rekey_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 38)] = 1 << 30
+    rekey_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 34)] = 1 << 30
     rekey_s: Seconds = 120.0
     send_low_water: Annotated[int, Meta(ge=1 << 12, le=1 << 24)] = 1 << 17
     "TCP_NOTSENT_LOWAT: bytes that may wait unsent in the kernel, for each link."

@@ -82,6 +82,9 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
     generation: Generation
 
 
+# Deep nesting, even in a field that is ignored, ends in a RecursionError.
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _hello = msgspec.json.Decoder(Hello)
 _protocols = msgspec.json.Decoder(Protocols)
 _ack = msgspec.json.Decoder(Ack)
@@ -103,7 +106,7 @@ def decode_hello(data: bytes) -> Hello:
     """A peer's hello.  Raises: HelloError."""
     try:
         return _hello.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _MALFORMED as error:
         raise HelloError(f"hello: {error}") from None
 
 
@@ -111,7 +114,7 @@ def decode_protocols(data: bytes) -> Protocols:
     """A peer's list, whose names and numbers are each there once.  Raises: HelloError."""
     try:
         found = _protocols.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _MALFORMED as error:
         raise HelloError(f"protocol list: {error}") from None
     for what in ({each.name for each in found.protocols}, {e.number for e in found.protocols}):
         if len(what) != len(found.protocols):
@@ -123,5 +126,5 @@ def decode_ack(data: bytes) -> int:
     """The generation a peer has in force.  Raises: HelloError."""
     try:
         return _ack.decode(data).generation
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _MALFORMED as error:
         raise HelloError(f"acknowledgement: {error}") from None
