@@ -67,9 +67,10 @@ class Shard:
 
     def bring_up(self, protocol: str) -> None:
         """UP for every peer that this shard carries, once."""
-        present = {(flow.peer, flow.protocol) for flow in self.flows.values()}
+        identity = self.sessions.get(self.node.protocols[protocol])
+        present = {(flow.peer, flow.protocol, flow.identity) for flow in self.flows.values()}
         for peer, index in self.node.carried.items():
-            if index == self.index and (peer, protocol) not in present:
+            if index == self.index and (peer, protocol, identity) not in present:
                 self.up(peer, protocol)
 
     def up(self, peer: str, protocol: str) -> Flow:
@@ -328,6 +329,10 @@ class FakeNode:
                     return control.ErrorBody("protocol_taken", "in use", protocol=spec.name)
                 self.protocols[spec.name] = request.session
                 return control.Registered(len(self.protocols) - 1, spec.window or 1 << 20)
+            case control.Detach():
+                kept = {k: v for k, v in self.protocols.items() if v != request.session}
+                self.protocols = kept
+                return {}
             case control.Status():
                 return {"node": "me"}
             case control.Peers():

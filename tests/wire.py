@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dp2p import records
+from dp2p.errors import TransportError
 from dp2p.transport import (
     PRODUCE_MIN,
     Event,
@@ -99,14 +100,16 @@ class Pair:
         cuts: Iterable[int] = (),
         *,
         config: NodeConfig | None = None,
+        other: NodeConfig | None = None,
         expected: bytes | None = None,
     ) -> None:
+        """``config`` is A's, and B's unless ``other`` is given."""
         config = config or NodeConfig()
         self.now = 1000
         self.cuts = list(cuts) or [1 << 20]
         self.step = 0
         self.a = Side(SEED_A, initiator=True, config=config, draw=1)
-        self.b = Side(SEED_B, initiator=False, config=config, draw=2)
+        self.b = Side(SEED_B, initiator=False, config=other or config, draw=2)
         for side in (self.a, self.b):
             side.link = side.node.link_new(
                 initiator=side.initiator,
@@ -145,6 +148,28 @@ class Pair:
             moving |= self.carry(self.b, self.a)
             self.a.gather()
             self.b.gather()
+
+    def collapse(self) -> Pair:
+        """As ``run``, but what arrives may end a link; the other side hears of it."""
+        moving = True
+        while moving:
+            moving = False
+            for source, target in ((self.a, self.b), (self.b, self.a)):
+                try:
+                    moving |= self.carry(source, target)
+                except TransportError:
+                    target.inbox.clear()
+                source.gather()
+                target.gather()
+        return self
+
+    def message(self, number: int) -> tuple[Side, bytes]:
+        """Who is to read handshake message 1, 2 or 3, and its bytes; those before have arrived."""
+        source, target = self.a, self.b
+        for _ in range(number - 1):
+            self.carry(source, target)
+            source, target = target, source
+        return target, source.node.produce(source.link, CAPACITY, self.now)
 
     def open(self) -> Pair:
         """Shake hands and admit on both sides."""

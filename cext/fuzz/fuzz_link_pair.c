@@ -28,7 +28,8 @@ static void open_flow(int flow, uint8_t priority) {
         return;
     pair_run(&pair);
     for (int i = 0; i < 2; i++)
-        CHECK(dp_flow_bury(pair.side[i].node, pair.side[i].link, (uint8_t)(10 + flow + i)) == DP_OK);
+        CHECK(dp_flow_bury(pair.side[i].node, pair.side[i].link, (uint8_t)(10 + flow + i)) ==
+              DP_OK);
     pair_flow_both(&pair, flow, WINDOW, priority % DP_CLASS_COUNT);
 }
 
@@ -67,7 +68,7 @@ static void step(const uint8_t *s) {
             pair_consume(&pair, i, flow);
         break;
     case 7:
-        is_open && s[3] % 4 == 0 ? close_flow(flow) : open_flow(flow, s[2]);
+        is_open &&s[3] % 4 == 0 ? close_flow(flow) : open_flow(flow, s[2]);
         break;
     case 8:
         send_control(i, arg);
@@ -81,7 +82,8 @@ static void step(const uint8_t *s) {
 
 static void check_lane(int flow, int from) {
     const struct pair_lane *lane = &pair.flow[flow].lane[from];
-    const struct flow *f = table_get_short(&pair.side[from].node->flows, pair.flow[flow].handle[from]);
+    const struct flow *f =
+        table_get_short(&pair.side[from].node->flows, pair.flow[flow].handle[from]);
     CHECK(lane->received == lane->sent && lane->received_bytes == lane->sent_bytes);
     CHECK(f->send.sent.bytes == lane->sent_bytes && f->send.confirmed.bytes == lane->sent_bytes);
     CHECK(f->send.confirmed.datagrams == lane->sent && f->send.limit == lane->sent_bytes + WINDOW);

@@ -16,19 +16,6 @@ static bool known(int rc) {
            rc == DP_E_IDENTITY;
 }
 
-/* Carry messages until number `stop` is on its way; returns the side it goes to. */
-static int advance(int stop) {
-    struct dp_node_config config[2] = {pair_config(), pair_config()};
-    pair_nodes(&pair, config);
-    pair_links(&pair, NULL);
-    for (int message = 0; message < stop; message++) {
-        CHECK(pair_produce(&pair, message % 2, 0) > 0);
-        CHECK(pair_deliver(&pair, 1 - message % 2, PAIR_WIRE) == DP_OK);
-    }
-    CHECK(pair_produce(&pair, stop % 2, 0) > 0);
-    return 1 - stop % 2;
-}
-
 /* Whether the message on its way to `side` is another one now. */
 static bool change(struct pair_side *side, size_t at, const uint8_t *data, size_t size) {
     if (at == INSTEAD) {
@@ -60,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < HEADER)
         return 0;
-    int message = data[0] % MESSAGES, to = advance(message);
+    int message = data[0] % MESSAGES, to = pair_shake(&pair, message);
     bool changed = change(&pair.side[to], load16(data + 1), data + HEADER, size - HEADER);
     int rc = deliver(to, load16(data + 3));
     CHECK(!changed || pair.side[to].seen.ready == 0);

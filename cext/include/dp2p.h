@@ -134,8 +134,9 @@ const char *dp_node_aead(const dp_node *node);
 /* The JSON part of the payload in all handshakes from now on. DP_E_SIZE above DP_HELLO_MAX. */
 int dp_node_set_hello(dp_node *node, const uint8_t *hello, size_t len);
 
-/* What happened since dp_node_events_done: the array and its length. Ends held links' rest when
- * done, so handle all of them in between. */
+/* What has happened: the array, valid until the next call that may make an event, and its length.
+ * dp_node_events_done removes these, keeps what came meanwhile for the next time, and ends the rest
+ * of held links, so handle all of them in between. */
 size_t dp_node_events(dp_node *node, const struct dp_event **out);
 void dp_node_events_done(dp_node *node);
 void dp_node_stats(const dp_node *node, struct dp_stats *out);

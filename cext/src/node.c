@@ -71,12 +71,6 @@ int dp_node_new(dp_node **out, const struct dp_node_config *config) {
     return DP_OK;
 }
 
-static void clear_events(dp_node *node) {
-    for (uint32_t i = 0; i < node->events.count; i++)
-        buffer_put(&node->pool, node->events.data[i]);
-    node->events.count = 0;
-}
-
 void dp_node_free(dp_node *node) {
     if (!node)
         return;
@@ -86,7 +80,8 @@ void dp_node_free(dp_node *node) {
     for (uint32_t i = 0; i < node->sinks.used; i++)
         if (node->sinks.slots[i].object)
             dp_sink_close(node, table_short((uint64_t)node->sinks.slots[i].generation << 32 | i));
-    clear_events(node);
+    for (uint32_t i = 0; i < node->events.count; i++)
+        buffer_put(&node->pool, node->events.data[i]);
     uint64_t token;
     while (dp_node_released(node, &token, 1))
         continue;
@@ -160,7 +155,21 @@ bool node_event(struct dp_node *node, const struct dp_event *event, const uint8_
 
 size_t dp_node_events(dp_node *node, const struct dp_event **out) {
     *out = node->events.events;
+    node->events.handed = node->events.count;
     return node->events.count;
+}
+
+/* Remove what was given out; what came while it was handled stays for the next time. */
+static void drop_handed(dp_node *node) {
+    struct event_list *list = &node->events;
+    for (uint32_t i = 0; i < list->handed; i++)
+        buffer_put(&node->pool, list->data[i]);
+    list->count -= list->handed;
+    if (list->count) {
+        memmove(list->events, list->events + list->handed, list->count * sizeof *list->events);
+        memmove(list->data, list->data + list->handed, list->count * sizeof *list->data);
+    }
+    list->handed = 0;
 }
 
 static void reap_unowned(dp_node *node) {
@@ -176,7 +185,7 @@ static void reap_unowned(dp_node *node) {
 }
 
 void dp_node_events_done(dp_node *node) {
-    clear_events(node);
+    drop_handed(node);
     while (node->held) {
         struct link *link = node->held;
         node->held = link->next_held;

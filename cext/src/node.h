@@ -11,6 +11,7 @@ struct event_list {
     struct dp_event *events;
     struct buffer **data; /* of each event, or NULL */
     uint32_t count, capacity;
+    uint32_t handed; /* of `count`, given out by dp_node_events */
 };
 
 struct link_list {

@@ -7,8 +7,9 @@
 #include "node.h"
 
 enum {
-    SHARE_MAX = 16384,   /* ours: a larger record is a message of its own */
-    POSITION_SIZE = 32   /* bytes of a CREDIT or CONSUMED record */
+    SHARE_MAX = 16384, /* ours: a larger record is a message of its own */
+    LENT = 1,          /* `start` of a message that dp_node_output has given out */
+    POSITION_SIZE = 32 /* bytes of a CREDIT or CONSUMED record */
 };
 
 static void mark_busy(struct sink *sink) {
@@ -26,7 +27,7 @@ static void mark_busy(struct sink *sink) {
 /* Copy a small record behind the last message when it has room. */
 static bool share(struct sink *sink, const uint8_t *record, size_t len) {
     struct buffer *last = sink->tail;
-    if (!last || len > SHARE_MAX || last->cap - last->len < len)
+    if (!last || last->start == LENT || len > SHARE_MAX || last->cap - last->len < len)
         return false;
     memcpy(last->data + last->len, record, len);
     last->len += len;
@@ -144,6 +145,7 @@ bool dp_node_output(dp_node *node, struct dp_output *out) {
     struct sink *sink = node->busy;
     if (!sink)
         return false;
+    sink->head->start = LENT;
     *out = (struct dp_output){table_short(sink->handle), sink->head->data, sink->head->len};
     return true;
 }

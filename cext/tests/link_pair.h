@@ -44,13 +44,13 @@ struct pair_side {
 /* One direction of a flow. */
 struct pair_lane {
     uint32_t len[PAIR_DATAGRAMS];
-    uint32_t sent, received; /* datagrams */
+    uint32_t sent, received;                             /* datagrams */
     uint64_t sent_bytes, received_bytes, consumed_bytes; /* with their cost */
-    uint64_t limit; /* as the sending application knows it */
+    uint64_t limit;                                      /* as the sending application knows it */
 };
 
 struct pair_flow {
-    uint32_t handle[2]; /* 0 when closed on that side */
+    uint32_t handle[2];       /* 0 when closed on that side */
     struct pair_lane lane[2]; /* by sender */
 };
 
@@ -122,6 +122,12 @@ static inline int pair_state(const struct pair *p, int i) {
                                                                          : DP_LINK_DEAD;
 }
 
+static inline struct dp_stats pair_stats(const struct pair *p, int i) {
+    struct dp_stats stats;
+    dp_node_stats(p->side[i].node, &stats);
+    return stats;
+}
+
 /* --- the application ----------------------------------------------------------------------------- */
 
 /* Byte `at` of datagram `n` in a lane; its type is n modulo 7. */
@@ -134,7 +140,8 @@ static inline void pair_check_data(struct pair *p, int to, int flow, const uint8
     const uint8_t *at = record + DATA_RECORD_HEADER;
     const uint8_t *lengths = at + payload + (-payload & 3), *types = lengths + 4 * (size_t)count;
     struct pair_lane *lane = &p->flow[flow].lane[1 - to];
-    CHECK(count > 0 && load32(record) == (size_t)(types - record) + 2 * (size_t)(count + (count & 1)));
+    CHECK(count > 0 &&
+          load32(record) == (size_t)(types - record) + 2 * (size_t)(count + (count & 1)));
     for (uint32_t i = 0; i < count; i++, lane->received++) {
         uint32_t n = lane->received, len = load32(lengths + 4 * (size_t)i);
         CHECK(n < lane->sent && len == lane->len[n] && load16(types + 2 * (size_t)i) == n % 7);
@@ -324,6 +331,19 @@ static inline void pair_run(struct pair *p) {
     pair_gather(p, 0);
 }
 
+/* Carry handshake messages until number `stop` is on its way; returns the side it goes to. */
+static inline int pair_shake(struct pair *p, int stop) {
+    struct dp_node_config config[2] = {pair_config(), pair_config()};
+    pair_nodes(p, config);
+    pair_links(p, NULL);
+    for (int message = 0; message < stop; message++) {
+        CHECK(pair_produce(p, message % 2, 0) > 0);
+        CHECK(pair_deliver(p, 1 - message % 2, PAIR_WIRE) == DP_OK);
+    }
+    CHECK(pair_produce(p, stop % 2, 0) > 0);
+    return 1 - stop % 2;
+}
+
 /* --- whole lives --------------------------------------------------------------------------------- */
 
 static inline void pair_admit(struct pair *p, int i) {
@@ -344,7 +364,8 @@ static inline void pair_open(struct pair *p, const struct dp_node_config *config
 }
 
 /* Side `i` receives on 10 + flow + i. */
-static inline int pair_flow_open(struct pair *p, int i, int flow, uint32_t window, uint8_t priority) {
+static inline int pair_flow_open(struct pair *p, int i, int flow, uint32_t window,
+                                 uint8_t priority) {
     struct dp_flow_config c = {.sink = p->side[i].sink,
                                .number = (uint8_t)(10 + flow + i),
                                .peer_number = (uint8_t)(10 + flow + 1 - i),
@@ -369,7 +390,8 @@ static inline void pair_inject(struct pair *p, int to, const uint8_t *plain, siz
     struct link *from = pair_link(p, 1 - to);
     CHECK(PAIR_WIRE - side->on_wire >= FRAME_OVERHEAD + len);
     memcpy(side->wire + side->on_wire + FRAME_HEADER, plain, len);
-    CHECK(frame_seal(&from->ciphers[0], from->node->aead, side->wire + side->on_wire, len) == DP_OK);
+    CHECK(frame_seal(&from->ciphers[0], from->node->aead, side->wire + side->on_wire, len) ==
+          DP_OK);
     side->on_wire += FRAME_OVERHEAD + len;
 }
 
@@ -378,8 +400,7 @@ static inline void pair_free(struct pair *p) {
         (void)dp_link_end(p->side[i].node, p->side[i].link, DP_E_EOF);
         (void)dp_link_end(p->side[i].node, p->side[i].link, DP_E_EOF); /* one that was closing */
         pair_gather(p, i);
-        struct dp_stats stats;
-        dp_node_stats(p->side[i].node, &stats);
+        struct dp_stats stats = pair_stats(p, i);
         CHECK(p->side[i].kept == 0 && stats.links == 0 && stats.flows == 0);
         CHECK(stats.buffer_bytes == 0 && stats.handshakes_pending == 0 && stats.events_lost == 0);
         dp_node_free(p->side[i].node);

@@ -31,7 +31,8 @@ static void start(void) {
 }
 
 /* The record of `count` datagrams whose payloads are data[0...] in a row, written plainly. */
-static uint8_t *expect(const uint32_t *lengths, const uint16_t *types, uint32_t count, size_t *size) {
+static uint8_t *expect(const uint32_t *lengths, const uint16_t *types, uint32_t count,
+                       size_t *size) {
     uint32_t payload = 0;
     for (uint32_t i = 0; i < count; i++)
         payload += lengths[i];
@@ -52,7 +53,8 @@ static uint8_t *expect(const uint32_t *lengths, const uint16_t *types, uint32_t 
     return r;
 }
 
-static bool is_record(size_t index, const uint32_t *lengths, const uint16_t *types, uint32_t count) {
+static bool is_record(size_t index, const uint32_t *lengths, const uint16_t *types,
+                      uint32_t count) {
     size_t size;
     uint8_t *r = expect(lengths, types, count, &size);
     const struct buffer *got = records[index];
@@ -66,10 +68,10 @@ static bool is_record(size_t index, const uint32_t *lengths, const uint16_t *typ
 /* All of one small record, by hand: columns, padding of payload (3) and of columns (2). */
 static void test_known_bytes(void) {
     static const uint8_t EXPECTED[] = {
-        48, 0, 0, 0, 3, 0, 0, 0, 7, 0, 16, 0, 3, 0, 0, 0, 5, 0, 0, 0, /* header */
-        'a', 'b', 'c', 'd', 'e', 0, 0, 0,                             /* payload */
-        1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0,                           /* lengths */
-        2, 1, 0xff, 0xff, 0, 0, 0, 0,                                 /* types */
+        48,  0,   0,    0,    3,   0, 0, 0, 7, 0, 16, 0, 3, 0, 0, 0, 5, 0, 0, 0, /* header */
+        'a', 'b', 'c',  'd',  'e', 0, 0, 0,                                      /* payload */
+        1,   0,   0,    0,    0,   0, 0, 0, 4, 0, 0,  0,                         /* lengths */
+        2,   1,   0xff, 0xff, 0,   0, 0, 0,                                      /* types */
     };
     start();
     CHECK(builder_finish(&builder, &OUT) == DP_OK && record_count == 0);
@@ -88,9 +90,10 @@ static void test_rows(void) {
         uint32_t count, len, spread;
         size_t records;
     } ROWS[] = {
-        {1, 1, 0, 1, 1},      {2, 2, 0, 1, 1},       {3, 1, 4071, 1, 1},   {4, 100, 30, 5, 1},
-        {5, 339, 0, 4, 1},    {6, 3000, 0, 9, 1},    {7, 10, 3600, 3, 1},  {8, 8, 36000, 2, 1},
-        {9, 16384, 0, 1, 1},  {10, 16384, 2, 15, 1}, {11, 1, 294000, 1, 1}, {12, 1, 294912, 1, 1},
+        {1, 1, 0, 1, 1},        {2, 2, 0, 1, 1},        {3, 1, 4071, 1, 1},
+        {4, 100, 30, 5, 1},     {5, 339, 0, 4, 1},      {6, 3000, 0, 9, 1},
+        {7, 10, 3600, 3, 1},    {8, 8, 36000, 2, 1},    {9, 16384, 0, 1, 1},
+        {10, 16384, 2, 15, 1},  {11, 1, 294000, 1, 1},  {12, 1, 294912, 1, 1},
         {13, 1, 1 << 20, 1, 1}, {14, 1, LARGEST, 1, 1},
     };
     static uint32_t lengths[BUILDER_COUNT_MAX];
@@ -158,9 +161,9 @@ static void test_pieces(void) {
         int id;
         uint32_t before, total, piece;
     } ROWS[] = {
-        {1, 0, 2, 1},          {2, 1, 2, 1},          {3, 5, 100, 7},       {4, 300, 4000, 999},
-        {5, 1000, 30000, 1024}, {6, 1, 280000, 32000}, {7, 3, 300000, 32758}, {8, 0, LARGEST, 32764},
-        {9, 9000, 250000, 32000},
+        {1, 0, 2, 1},          {2, 1, 2, 1},           {3, 5, 100, 7},
+        {4, 300, 4000, 999},   {5, 1000, 30000, 1024}, {6, 1, 280000, 32000},
+        {7, 3, 300000, 32758}, {8, 0, LARGEST, 32764}, {9, 9000, 250000, 32000},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
         if (ROWS[i].before < 9000) /* too many to share a record with it */
@@ -183,13 +186,14 @@ static void test_clear(void) {
 /* --- buffers ---------------------------------------------------------------------------------------- */
 
 static void test_buffers(void) {
-    static const size_t CAPS[][2] = {{0, 4096},          {4096, 4096},    {4097, 36864},
-                                     {36865, 294912},    {294912, 294912}, {294913, 294913},
+    static const size_t CAPS[][2] = {{0, 4096},         {4096, 4096},     {4097, 36864},
+                                     {36865, 294912},   {294912, 294912}, {294913, 294913},
                                      {1 << 20, 1 << 20}};
     struct buffer *many[3 * BUFFERS_KEPT];
     for (size_t i = 0; i < sizeof CAPS / sizeof CAPS[0]; i++) {
         struct buffer *b = buffer_get(&pool, CAPS[i][0]);
-        CHECK_ROW(i, b && b->cap == CAPS[i][1] && pool.held_bytes == b->cap && !b->len && !b->start);
+        CHECK_ROW(i,
+                  b && b->cap == CAPS[i][1] && pool.held_bytes == b->cap && !b->len && !b->start);
         b->len = b->start = 5;
         buffer_put(&pool, b);
     }

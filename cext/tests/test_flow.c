@@ -24,12 +24,17 @@ static void test_credit(void) {
         uint32_t window;
         uint64_t limit;
     } ROWS[] = {
-        {1, DP_OK, 4, 400, 500, 900},         {2, DP_OK, 5, 500, 500, 1000},
-        {3, DP_OK, 10, 1000, 500, 1500},      {4, DP_E_CREDIT, 11, 1000, 500, 900},
-        {5, DP_E_CREDIT, 10, 1001, 500, 900}, {6, DP_E_CREDIT, 3, 400, 500, 900},
-        {7, DP_E_CREDIT, 4, 399, 500, 900},   {8, DP_E_CREDIT, 3, 500, 500, 900},
+        {1, DP_OK, 4, 400, 500, 900},
+        {2, DP_OK, 5, 500, 500, 1000},
+        {3, DP_OK, 10, 1000, 500, 1500},
+        {4, DP_E_CREDIT, 11, 1000, 500, 900},
+        {5, DP_E_CREDIT, 10, 1001, 500, 900},
+        {6, DP_E_CREDIT, 3, 400, 500, 900},
+        {7, DP_E_CREDIT, 4, 399, 500, 900},
+        {8, DP_E_CREDIT, 3, 500, 500, 900},
         {9, DP_E_CREDIT, UINT64_MAX, UINT64_MAX, 500, 900},
-        {10, DP_OK, 4, 400, 0, 900},          {11, DP_OK, 5, 500, 100, 900}, /* never back */
+        {10, DP_OK, 4, 400, 0, 900},
+        {11, DP_OK, 5, 500, 100, 900}, /* never back */
         {12, DP_OK, 4, 400, UINT32_MAX, 400 + (uint64_t)UINT32_MAX},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
@@ -57,11 +62,16 @@ static void test_consume(void) {
         uint64_t datagrams, bytes;
         int rc;
     } ROWS[] = {
-        {1, false, 4, 400, DP_OK},          {2, false, 10, 1000, DP_OK},
-        {3, false, 11, 1000, DP_E_CREDIT},  {4, false, 10, 1001, DP_E_CREDIT},
-        {5, false, 3, 400, DP_E_CREDIT},    {6, false, 5, 399, DP_E_CREDIT},
-        {7, true, 9, 900, DP_OK},           {8, true, 10, 1000, DP_E_CREDIT},
-        {9, true, 9, 901, DP_E_CREDIT},     {10, true, 10, 900, DP_E_CREDIT},
+        {1, false, 4, 400, DP_OK},
+        {2, false, 10, 1000, DP_OK},
+        {3, false, 11, 1000, DP_E_CREDIT},
+        {4, false, 10, 1001, DP_E_CREDIT},
+        {5, false, 3, 400, DP_E_CREDIT},
+        {6, false, 5, 399, DP_E_CREDIT},
+        {7, true, 9, 900, DP_OK},
+        {8, true, 10, 1000, DP_E_CREDIT},
+        {9, true, 9, 901, DP_E_CREDIT},
+        {10, true, 10, 900, DP_E_CREDIT},
         {11, false, UINT64_MAX, UINT64_MAX, DP_E_CREDIT},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
@@ -99,7 +109,8 @@ static void test_accept(void) {
         CHECK_ROW(ROWS[i].id, flow.receive.received.datagrams == ok);
         CHECK_ROW(ROWS[i].id, flow.receive.received.bytes == (ok ? ROWS[i].len + 16u : 0));
         if (ok) /* the rest of the credit, and one byte more */
-            CHECK_ROW(ROWS[i].id, flow_accept(&flow, 100, 0) == (ROWS[i].len + 116u + 16 > 116 ? DP_E_CREDIT : DP_OK));
+            CHECK_ROW(ROWS[i].id, flow_accept(&flow, 100, 0) ==
+                                      (ROWS[i].len + 116u + 16 > 116 ? DP_E_CREDIT : DP_OK));
     }
     flow = (struct flow){.max_datagram = 100, .types = 1, .receive = {.limit = 132}};
     CHECK(flow_accept(&flow, 100, 0) == DP_OK && flow_accept(&flow, 1, 0) == DP_E_CREDIT);
@@ -116,8 +127,8 @@ static void queue(const uint32_t *len, uint32_t count) {
         store32(lengths + 4 * (size_t)i, len[i]);
         store16(types + 2 * (size_t)i, (uint16_t)(100 + i));
     }
-    item = (struct item){.blob = &blob, .payload = payload, .lengths = lengths, .types = types,
-                         .count = count};
+    item = (struct item){
+        .blob = &blob, .payload = payload, .lengths = lengths, .types = types, .count = count};
     flow_queue(&flow, &item, (struct position){count, sum + 16 * (uint64_t)count});
 }
 
@@ -142,7 +153,8 @@ static unsigned drain(int id, const uint32_t *len, uint32_t count, size_t room, 
             if (have == len[n])
                 at += len[n++], have = 0;
         }
-        CHECK_ROW(id, flow.send.sent.datagrams == n && flow.send.sent.bytes == at + 16 * (uint64_t)n);
+        CHECK_ROW(id,
+                  flow.send.sent.datagrams == n && flow.send.sent.bytes == at + 16 * (uint64_t)n);
     }
     CHECK_ROW(id, n == count && done == &item && done->next == NULL && !flow.send.tail);
     CHECK_ROW(id, memcmp(&flow.send.sent, &flow.send.accepted, sizeof flow.send.sent) == 0);
@@ -158,17 +170,17 @@ static void test_fill(void) {
     } ROWS[] = {
         {1, {0}, 1, 6, 1, 1},
         {2, {0, 0, 0, 0}, 4, 100, 100, 1},
-        {3, {0, 0, 0, 0}, 4, 100, 1, 4},           /* budget: one at a time */
-        {4, {10, 10, 10}, 3, 100, 17, 2},          /* budget: passed by the second */
-        {5, {32762}, 1, 32768, 1, 1},              /* whole */
-        {6, {32763}, 1, 32768, 1, 2},              /* in two pieces */
-        {7, {65522}, 1, 32768, 1, 2},              /* two full frames */
+        {3, {0, 0, 0, 0}, 4, 100, 1, 4},  /* budget: one at a time */
+        {4, {10, 10, 10}, 3, 100, 17, 2}, /* budget: passed by the second */
+        {5, {32762}, 1, 32768, 1, 1},     /* whole */
+        {6, {32763}, 1, 32768, 1, 2},     /* in two pieces */
+        {7, {65522}, 1, 32768, 1, 2},     /* two full frames */
         {8, {65523}, 1, 32768, 1, 3},
         {9, {200000}, 1, 32768, 1 << 20, 7},
         {10, {100, 0, 40000, 5, 0}, 5, 32768, 1 << 20, 2},
-        {11, {900, 900}, 2, 1000, 1 << 20, 2},     /* a rest too small for a piece stays empty */
-        {12, {100}, 1, 105, 1 << 20, 0},           /* one byte short: nothing */
-        {13, {5000}, 1, 1033, 1 << 20, 0},         /* FIRST with less than 1024 bytes */
+        {11, {900, 900}, 2, 1000, 1 << 20, 2}, /* a rest too small for a piece stays empty */
+        {12, {100}, 1, 105, 1 << 20, 0},       /* one byte short: nothing */
+        {13, {5000}, 1, 1033, 1 << 20, 0},     /* FIRST with less than 1024 bytes */
         {14, {5000}, 1, 1034, 1 << 20, 5},
         {15, {1, 50000, 1}, 3, 32768, 1 << 20, 2},
     };

@@ -124,8 +124,8 @@ static void test_order(void) {
         const char *order;
         size_t taken;
     } ROWS[] = {
-        {1, "012", 3}, {2, "021", 1}, {3, "102", 0}, {4, "001", 1}, {5, "0112", 2},
-        {6, "02", 1},  {7, "12", 0},  {8, "0120", 3},
+        {1, "012", 3},  {2, "021", 1}, {3, "102", 0}, {4, "001", 1},
+        {5, "0112", 2}, {6, "02", 1},  {7, "12", 0},  {8, "0120", 3},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
         size_t taken = 0;
@@ -205,10 +205,8 @@ static void test_rekey_limit(void) {
         uint64_t bytes, frames;
         int rc;
     } ROWS[] = {
-        {1, FRAME_KEY_BYTES_MAX - 1, 0, DP_OK},
-        {2, FRAME_KEY_BYTES_MAX, 0, DP_E_REKEY},
-        {3, 0, FRAME_KEY_FRAMES_MAX - 1, DP_OK},
-        {4, 0, FRAME_KEY_FRAMES_MAX, DP_E_REKEY},
+        {1, FRAME_KEY_BYTES_MAX - 1, 0, DP_OK},  {2, FRAME_KEY_BYTES_MAX, 0, DP_E_REKEY},
+        {3, 0, FRAME_KEY_FRAMES_MAX - 1, DP_OK}, {4, 0, FRAME_KEY_FRAMES_MAX, DP_E_REKEY},
         {5, UINT64_MAX, UINT64_MAX, DP_E_REKEY},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {

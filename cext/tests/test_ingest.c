@@ -73,27 +73,43 @@ static void test_malformed_data(void) {
         uint32_t value;
         int rc;
     } ROWS[] = {
-        {1, 0, 4, 0, DP_E_BATCH},          {2, 0, 4, 8, DP_E_BATCH},
-        {3, 0, 4, 99, DP_E_BATCH},         {4, 0, 4, 101, DP_E_BATCH},
-        {5, 0, 4, 96, DP_E_BATCH},         {6, 0, 4, 104, DP_E_BATCH},
-        {7, 0, 4, UINT32_MAX, DP_E_BATCH}, {8, 0, 4, 12, DP_E_BATCH},
-        {9, 4, 2, 0, DP_E_BATCH},          {10, 4, 2, RECORD_CREDIT, DP_E_BATCH},
-        {11, 4, 2, RECORD_CONSUMED, DP_E_BATCH}, {12, 4, 2, 0x103, DP_E_BATCH},
-        {13, 6, 2, 1, DP_E_BATCH},         {14, 8, 4, 0, DP_E_CHANNEL},
-        {15, 8, 4, UINT32_MAX, DP_E_CHANNEL}, {16, 12, 4, 0, DP_E_BATCH},
-        {17, 12, 4, 2, DP_E_BATCH},        {18, 12, 4, 4, DP_E_BATCH},
-        {19, 12, 4, UINT32_MAX, DP_E_BATCH}, {20, 16, 4, 59, DP_E_BATCH},
-        {21, 16, 4, 61, DP_E_BATCH},       {22, 16, 4, UINT32_MAX, DP_E_BATCH},
-        {23, 80, 4, 19, DP_E_BATCH},       {24, 80, 4, 21, DP_E_BATCH},
-        {25, 80, 4, WINDOW + 1, DP_E_DATAGRAM}, {26, 80, 4, UINT32_MAX, DP_E_DATAGRAM},
-        {27, 92, 2, 7, DP_E_DATAGRAM},     {28, 96, 2, 65535, DP_E_DATAGRAM},
+        {1, 0, 4, 0, DP_E_BATCH},
+        {2, 0, 4, 8, DP_E_BATCH},
+        {3, 0, 4, 99, DP_E_BATCH},
+        {4, 0, 4, 101, DP_E_BATCH},
+        {5, 0, 4, 96, DP_E_BATCH},
+        {6, 0, 4, 104, DP_E_BATCH},
+        {7, 0, 4, UINT32_MAX, DP_E_BATCH},
+        {8, 0, 4, 12, DP_E_BATCH},
+        {9, 4, 2, 0, DP_E_BATCH},
+        {10, 4, 2, RECORD_CREDIT, DP_E_BATCH},
+        {11, 4, 2, RECORD_CONSUMED, DP_E_BATCH},
+        {12, 4, 2, 0x103, DP_E_BATCH},
+        {13, 6, 2, 1, DP_E_BATCH},
+        {14, 8, 4, 0, DP_E_CHANNEL},
+        {15, 8, 4, UINT32_MAX, DP_E_CHANNEL},
+        {16, 12, 4, 0, DP_E_BATCH},
+        {17, 12, 4, 2, DP_E_BATCH},
+        {18, 12, 4, 4, DP_E_BATCH},
+        {19, 12, 4, UINT32_MAX, DP_E_BATCH},
+        {20, 16, 4, 59, DP_E_BATCH},
+        {21, 16, 4, 61, DP_E_BATCH},
+        {22, 16, 4, UINT32_MAX, DP_E_BATCH},
+        {23, 80, 4, 19, DP_E_BATCH},
+        {24, 80, 4, 21, DP_E_BATCH},
+        {25, 80, 4, WINDOW + 1, DP_E_DATAGRAM},
+        {26, 80, 4, UINT32_MAX, DP_E_DATAGRAM},
+        {27, 92, 2, 7, DP_E_DATAGRAM},
+        {28, 96, 2, 65535, DP_E_DATAGRAM},
     };
     start();
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
         size_t size = data_record(message, 3, 20, 2);
         CHECK(size == 100);
-        memcpy(message + ROWS[i].at, (uint8_t[]){(uint8_t)ROWS[i].value, (uint8_t)(ROWS[i].value >> 8),
-               (uint8_t)(ROWS[i].value >> 16), (uint8_t)(ROWS[i].value >> 24)}, (size_t)ROWS[i].width);
+        memcpy(message + ROWS[i].at,
+               (uint8_t[]){(uint8_t)ROWS[i].value, (uint8_t)(ROWS[i].value >> 8),
+                           (uint8_t)(ROWS[i].value >> 16), (uint8_t)(ROWS[i].value >> 24)},
+               (size_t)ROWS[i].width);
         bool framing = ROWS[i].id == 5 || ROWS[i].id == 8; /* what follows is no record */
         CHECK_ROW(ROWS[i].id, refused(size, ROWS[i].rc, framing ? 2 : 1));
     }
@@ -117,9 +133,14 @@ static void test_consumed(void) {
         uint64_t datagrams, bytes;
         int rc;
     } ROWS[] = {
-        {1, 4, 198, DP_E_CREDIT}, {2, 3, 199, DP_E_CREDIT}, {3, UINT64_MAX, UINT64_MAX, DP_E_CREDIT},
-        {4, 1, 66, DP_OK},        {5, 0, 66, DP_E_CREDIT},  {6, 1, 65, DP_E_CREDIT},
-        {7, 1, 66, DP_OK},        {8, 3, 198, DP_OK},
+        {1, 4, 198, DP_E_CREDIT},
+        {2, 3, 199, DP_E_CREDIT},
+        {3, UINT64_MAX, UINT64_MAX, DP_E_CREDIT},
+        {4, 1, 66, DP_OK},
+        {5, 0, 66, DP_E_CREDIT},
+        {6, 1, 65, DP_E_CREDIT},
+        {7, 1, 66, DP_OK},
+        {8, 3, 198, DP_OK},
     };
     start();
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {

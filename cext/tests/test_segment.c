@@ -8,8 +8,8 @@
 static uint8_t frame[512];
 
 static const uint8_t SIZES[SEGMENT_KINDS] = {
-    1, DATAGRAM_HEADER, FIRST_HEADER, NEXT_HEADER, CREDIT_SIZE, PING_SIZE,
-    PING_SIZE, REKEY_SIZE, CLOSE_SIZE,
+    1,         DATAGRAM_HEADER, FIRST_HEADER, NEXT_HEADER, CREDIT_SIZE,
+    PING_SIZE, PING_SIZE,       REKEY_SIZE,   CLOSE_SIZE,
 };
 
 /* One segment of `kind` with `len` bytes of data (pieces only); returns its size. */
@@ -102,12 +102,18 @@ static void test_pieces(void) {
         uint16_t len;
         int rc;
     } ROWS[] = {
-        {1, SEGMENT_DATAGRAM, 0, 0, DP_OK},         {2, SEGMENT_DATAGRAM, 0, 400, DP_OK},
-        {3, SEGMENT_FIRST, 10, 0, DP_E_SEGMENT},    {4, SEGMENT_FIRST, 10, 1, DP_OK},
-        {5, SEGMENT_FIRST, 10, 9, DP_OK},           {6, SEGMENT_FIRST, 10, 10, DP_E_SEGMENT},
-        {7, SEGMENT_FIRST, 10, 11, DP_E_SEGMENT},   {8, SEGMENT_FIRST, 0, 0, DP_E_SEGMENT},
-        {9, SEGMENT_FIRST, UINT32_MAX, 400, DP_OK}, {10, SEGMENT_NEXT, 0, 0, DP_E_SEGMENT},
-        {11, SEGMENT_NEXT, 0, 1, DP_OK},            {12, SEGMENT_NEXT, 0, 400, DP_OK},
+        {1, SEGMENT_DATAGRAM, 0, 0, DP_OK},
+        {2, SEGMENT_DATAGRAM, 0, 400, DP_OK},
+        {3, SEGMENT_FIRST, 10, 0, DP_E_SEGMENT},
+        {4, SEGMENT_FIRST, 10, 1, DP_OK},
+        {5, SEGMENT_FIRST, 10, 9, DP_OK},
+        {6, SEGMENT_FIRST, 10, 10, DP_E_SEGMENT},
+        {7, SEGMENT_FIRST, 10, 11, DP_E_SEGMENT},
+        {8, SEGMENT_FIRST, 0, 0, DP_E_SEGMENT},
+        {9, SEGMENT_FIRST, UINT32_MAX, 400, DP_OK},
+        {10, SEGMENT_NEXT, 0, 0, DP_E_SEGMENT},
+        {11, SEGMENT_NEXT, 0, 1, DP_OK},
+        {12, SEGMENT_NEXT, 0, 400, DP_OK},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
         struct segment s;

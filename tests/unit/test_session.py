@@ -6,7 +6,7 @@ import pytest
 
 from dp2p import control, records
 from dp2p.errors import RequestError
-from dp2p.records import DATAGRAM_COST, Kind, Position
+from dp2p.records import Kind, Position
 from dp2p.sdk import signals
 from dp2p.sdk.flow import SLICE_BYTES, Flow, Outgoing
 from dp2p.sdk.registration import Registration

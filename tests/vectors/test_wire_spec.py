@@ -512,7 +512,7 @@ BROKEN: dict[str, Callable[[Peer], bytes]] = {
     "beyond": lambda _: first(100, 10) + struct.pack("<BBH", 3, 5, 91) + bytes(91),
     "large": lambda _: first(100_001, 10),
     "type": lambda _: struct.pack("<BBHH", 1, 5, 1000, 0),
-    "control-large": lambda _: first(65537, 10, channel=255),
+    "control-large": lambda _: first(lib.DP_CONTROL_MAX + 1, 10, channel=255),
     "credit": lambda _: first(100_000, 10) + struct.pack("<BBH", 3, 5, 9) + bytes(9),
     "confirmed": lambda _: SEGMENTS["CREDIT"],
 }

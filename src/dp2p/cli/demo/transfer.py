@@ -83,6 +83,8 @@ class Receiver:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._folders: set[Path] = set()
+        "Known to be there."
         self._name = ""
         self._digest = blake2b()
         self._file: IO[bytes] | None = None
@@ -118,7 +120,9 @@ class Receiver:
         self._digest = blake2b()
         try:
             path = inside(self._root, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.parent not in self._folders:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._folders.add(path.parent)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             self._file = os.fdopen(os.open(path, flags, 0o600), "wb")
         except (TreeError, OSError) as error:
