@@ -23,6 +23,7 @@ from dp2p.transport import Node
 
 MESSAGES_PER_TURN = 64  # taken from applications before the network has its turn again
 LINGER_MS = 100
+RECEIVE_MARK = 256  # messages of one application that may wait here; more wait at its end
 
 log = Log("shard.applications")
 
@@ -219,7 +220,7 @@ def _bind(context: zmq.Context[Any], endpoint: str) -> zmq.Socket[Any]:
     socket: zmq.Socket[Any] = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.SNDHWM, 0)
-    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, RECEIVE_MARK)
     socket.setsockopt(zmq.MAXMSGSIZE, records.MESSAGE_MAX)
     before = os.umask(0o177)
     try:

@@ -113,14 +113,10 @@ class Links:
 
     def refresh(self) -> None:
         """Protocols or attached applications have changed: tell the peers that it concerns."""
-        on_air = self._on_air()
         for handle, link in list(self._links.items()):
-            if not link.admitted or link.closing:
-                continue
-            protocols = link.negotiation.set_ours(on_air)
-            if protocols is not None:
-                self._send(handle, link, ControlType.PROTOCOLS, protocols)
-            self._settle(handle, link)
+            if link.admitted and not link.closing:
+                self._offer(handle, link)
+                self._settle(handle, link)
 
     def _on_air(self) -> list[ProtocolEntry]:
         """Protocols whose application has attached to this shard."""
@@ -160,8 +156,15 @@ class Links:
             for number in link.negotiation.acknowledged(decode_ack(data)):
                 with suppress(TransportError):
                     self._node.flow_bury(handle, number)
+            self._offer(handle, link)
         self._settle(handle, link)
         return not link.closing
+
+    def _offer(self, handle: int, link: Link) -> None:
+        """Send the peer our list, if it is another than before."""
+        protocols = link.negotiation.set_ours(self._on_air())
+        if protocols is not None:
+            self._send(handle, link, ControlType.PROTOCOLS, protocols)
 
     def down(self, handle: int, reason: str) -> Link | None:
         """The link is gone: its flows' applications are told."""
@@ -182,6 +185,8 @@ class Links:
             return
         change = link.negotiation.settle()
         try:
+            for number in change.tombstone:
+                self._node.flow_tombstone(handle, number)
             for joined, withdrawn in change.close:
                 self._flow_over(link, joined, withdrawn)
             for joined in change.open:
@@ -192,7 +197,7 @@ class Links:
     def _flow_over(self, link: Link, joined: Join, withdrawn: bool) -> None:
         _, flow = link.flows[joined.name]
         if joined.session in self._applications.by_session:
-            self._node.flow_close(flow, tombstone=withdrawn)
+            self._node.flow_close(flow, tombstone=False)
             self._flow_down(joined, flow, "withdrawn" if withdrawn else "peer_withdrew")
         del link.flows[joined.name]
 

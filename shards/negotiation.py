@@ -36,13 +36,13 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to do to a link's flows, closings first."""
+    """What to do to a link's flows, in this order."""
 
+    tombstone: list[int] = field(default_factory=list)
+    "Withdrawn numbers, joined or not: what still comes under them is dropped."
     close: list[tuple[Join, bool]] = field(default_factory=list)
-    "Flows to close; True when this side withdrew, so that a tombstone is due."
+    "Flows to close; True when this side withdrew."
     open: list[Join] = field(default_factory=list)
-    bury: list[int] = field(default_factory=list)
-    "Numbers under which nothing more comes."
 
 
 def choose(entries: Iterable[ProtocolEntry], peer: bytes) -> dict[str, ProtocolEntry]:
@@ -90,22 +90,45 @@ class Negotiation:
         self._generation = 0
         self._waiting: dict[str, tuple[int, set[int]]] = {}
         "Withdrawn names: the generation whose acknowledgement frees them, and their numbers."
+        self._withdrawn: list[int] = []
 
     def set_ours(self, entries: Iterable[ProtocolEntry]) -> Protocols | None:
         """Take this node's protocols. Returns the list to send to the peer, or None when nothing
-        changed for it; ``settle`` must follow.
-
-        A number that stays must stand for the same entry; the registry never changes one.
+        changed for it; ``settle`` must follow. Call it again after an acknowledgement, which may
+        free what was held back.
         """
-        ours = choose(entries, self.peer)
+        ours = self._offerable(choose(entries, self.peer))
         if self._generation and ours == self._ours:
             return None
-        self._ours = ours
+        before, self._ours = self._ours, ours
         self._generation += 1
+        for name, old in before.items():
+            if name not in ours or ours[name].number != old.number:
+                self._withdraw(name, old.number)
         return Protocols(
             generation=self._generation,
             protocols=[offer(entry.number, entry.spec) for entry in ours.values()],
         )
+
+    def _offerable(self, entries: dict[str, ProtocolEntry]) -> dict[str, ProtocolEntry]:
+        """Without entries whose number the peer may still know for something else."""
+        taken = {number for _, numbers in self._waiting.values() for number in numbers}
+        return {
+            name: entry
+            for name, entry in entries.items()
+            if entry.number not in taken and self._unchanged(name, entry)
+        }
+
+    def _unchanged(self, name: str, entry: ProtocolEntry) -> bool:
+        """Whether a number that stays also stands for the same."""
+        old = self._ours.get(name)
+        return old is None or old.number != entry.number or old == entry
+
+    def _withdraw(self, name: str, number: int) -> None:
+        """The peer may send to ``number`` until it acknowledges, joined or not."""
+        _, numbers = self._waiting.get(name, (0, set()))
+        self._waiting[name] = (self._generation, numbers | {number})
+        self._withdrawn.append(number)
 
     def set_theirs(self, protocols: Protocols) -> None:
         """Take the peer's list; ``settle`` must follow."""
@@ -118,32 +141,25 @@ class Negotiation:
 
     def settle(self) -> Change:
         """Bring the flows into line with both lists."""
-        change = Change()
+        change = Change(tombstone=self._withdrawn)
+        self._withdrawn = []
         wanted = self._wanted()
         for name, old in list(self.joined.items()):
             if wanted.get(name) == old:
                 continue
-            withdrawn = name not in self._ours or self._ours[name].number != old.number
-            change.close.append((old, withdrawn))
+            _, withdrawn = self._waiting.get(name, (0, set()))
+            change.close.append((old, old.number in withdrawn))
             del self.joined[name]
-            if withdrawn:
-                self._wait(name, old.number)
-                wanted.pop(name, None)
         for name, new in wanted.items():
             if name not in self.joined:
                 self.joined[name] = new
                 change.open.append(new)
         return change
 
-    def _wait(self, name: str, number: int) -> None:
-        _, numbers = self._waiting.get(name, (0, set()))
-        self._waiting[name] = (self._generation, numbers | {number})
-
     def _wanted(self) -> dict[str, Join]:
-        taken = {number for _, numbers in self._waiting.values() for number in numbers}
         pairs = (
             join(entry, self._theirs[name])
             for name, entry in self._ours.items()
-            if name in self._theirs and name not in self._waiting and entry.number not in taken
+            if name in self._theirs and name not in self._waiting
         )
         return {each.name: each for each in pairs if each}

@@ -147,7 +147,7 @@ uint64_t dp_node_tick(dp_node *node, uint64_t now_ms);
 
 /* --- applications --- */
 
-/* A new sink; ids are never used twice in the life of a node. */
+/* A new sink. Its id comes back only after some 262,000 others. */
 int dp_sink_open(dp_node *node, uint32_t *sink);
 /* Close its flows without a word and forget what it has not fetched. */
 void dp_sink_close(dp_node *node, uint32_t sink);
@@ -209,6 +209,9 @@ int dp_flow_open(dp_node *node, uint64_t link, const struct dp_flow_config *conf
  * dp_flow_bury. */
 int dp_flow_close(dp_node *node, uint32_t flow, bool tombstone);
 int dp_flow_bury(dp_node *node, uint64_t link, uint8_t number);
+/* Drop what comes for `number` until dp_flow_bury, whether or not a flow has it. Errors: DP_E_STATE
+ * when the link is not open. */
+int dp_flow_tombstone(dp_node *node, uint64_t link, uint8_t number);
 
 /* --- engine --- */
 

@@ -132,8 +132,8 @@ static void read_connection(struct connection *c) {
         update_interest(c);
         return;
     }
-    size_t have = take_rest(c);
-    ssize_t n = recv(c->source.fd, c->engine->rx + have, RX_CAP - have, 0);
+    size_t have = take_rest(c), cap = c->link->shake ? SHAKE_CAP : RX_CAP;
+    ssize_t n = recv(c->source.fd, c->engine->rx + have, cap - have, 0);
     if (n > 0)
         have += (size_t)n;
     else if (n == 0)
@@ -312,8 +312,7 @@ int dp_engine_poll(dp_engine *engine, int timeout_ms, uint64_t *woken) {
     reap(engine);
     if (node->events.count)
         timeout_ms = 0;
-    int n = epoll_wait(engine->epoll, events, EVENTS_PER_POLL,
-                       sleep_ms(engine, timeout_ms, next));
+    int n = epoll_wait(engine->epoll, events, EVENTS_PER_POLL, sleep_ms(engine, timeout_ms, next));
     if (n < 0 && errno != EINTR)
         return DP_E_IO;
     node->now_ms = dp_engine_now();

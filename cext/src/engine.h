@@ -11,6 +11,7 @@ enum {
     LISTENERS_MAX = 16,
     EVENTS_PER_POLL = 256,
     RX_CAP = 262144, /* read at a time */
+    SHAKE_CAP = 36864, /* and during a handshake: more than its longest message */
     TX_CAP = 4 * FRAME_WIRE_MAX
 };
 

@@ -15,8 +15,8 @@ static const struct {
     int status;
     enum close_reason reason;
 } CLOSE_REASONS[] = {
-    {DP_E_SEGMENT, CLOSE_PROTOCOL}, {DP_E_CHANNEL, CLOSE_PROTOCOL}, {DP_E_CREDIT, CLOSE_CREDIT},
-    {DP_E_DATAGRAM, CLOSE_PROTOCOL}, {DP_E_REKEY, CLOSE_PROTOCOL}, {DP_E_TIMEOUT, CLOSE_TIMEOUT},
+    {DP_E_SEGMENT, CLOSE_PROTOCOL},  {DP_E_CHANNEL, CLOSE_PROTOCOL}, {DP_E_CREDIT, CLOSE_CREDIT},
+    {DP_E_DATAGRAM, CLOSE_PROTOCOL}, {DP_E_REKEY, CLOSE_PROTOCOL},   {DP_E_TIMEOUT, CLOSE_TIMEOUT},
 };
 
 static enum close_reason reason_for(int status) {
@@ -244,6 +244,13 @@ int dp_flow_close(dp_node *node, uint32_t handle, bool tombstone) {
     if (rc == DP_OK)
         link_drop_flow(flow);
     return rc;
+}
+
+int dp_flow_tombstone(dp_node *node, uint64_t handle, uint8_t number) {
+    struct link *link = table_get(&node->links, handle);
+    if (!link || number >= DP_CHANNEL_COUNT)
+        return DP_E_ARGUMENT;
+    return link->state == DP_LINK_OPEN ? bury_later(link, number) : DP_E_STATE;
 }
 
 int dp_flow_bury(dp_node *node, uint64_t handle, uint8_t number) {

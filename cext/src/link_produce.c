@@ -26,11 +26,11 @@ static void put_control(struct link *link, struct frame_writer *w) {
     items_release(link->node, done);
 }
 
-static void put_signals(struct link *link, struct frame_writer *w, uint64_t now_ms) {
+static void put_signals(struct link *link, struct frame_writer *w) {
     if (link->pong_due)
         w->len += segment_put_ping(w->plain + w->len, SEGMENT_PONG, link->pong_token);
     if (link->ping_due)
-        w->len += segment_put_ping(w->plain + w->len, SEGMENT_PING, now_ms);
+        w->len += segment_put_ping(w->plain + w->len, SEGMENT_PING, link->ciphers[0].cipher.n);
     link->pong_due = link->ping_due = false;
 }
 
@@ -59,8 +59,8 @@ static void put_datagrams(struct link *link, struct frame_writer *w) {
         struct item *done = NULL;
         bool drained;
         struct position before = flow->send.sent;
-        size_t n = flow_fill(flow, w->plain + w->len, room(w), (size_t)flow->deficit, &done,
-                             &drained);
+        size_t n =
+            flow_fill(flow, w->plain + w->len, room(w), (size_t)flow->deficit, &done, &drained);
         w->len += n;
         count_sent(link, before, flow->send.sent);
         sched_charge(&link->sched, flow, n);
@@ -87,7 +87,7 @@ static void fill_frame(struct link *link, struct frame_writer *w, uint64_t now_m
         link->close_sent = true;
         return;
     }
-    put_signals(link, w, now_ms);
+    put_signals(link, w);
     put_control(link, w);
     if (w->ends || link->state != DP_LINK_OPEN)
         return;
@@ -130,8 +130,7 @@ static size_t put_pending(struct link *link, uint8_t *out, size_t cap) {
     return n;
 }
 
-static int put_frames(struct link *link, uint8_t *out, size_t cap, size_t *used,
-                      uint64_t now_ms) {
+static int put_frames(struct link *link, uint8_t *out, size_t cap, size_t *used, uint64_t now_ms) {
     size_t step = 1;
     while (step && cap - *used >= FRAME_WIRE_MAX) {
         int rc = put_frame(link, out + *used, &step, now_ms);

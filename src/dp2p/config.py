@@ -40,7 +40,7 @@ class NodeSection(Section, frozen=True, kw_only=True):
 
     key_file: PathText = ""
     "Empty: $XDG_CONFIG_HOME/dp2p/key or ~/.config/dp2p/key."
-    network: Annotated[str, Meta(min_length=1, max_length=64)] = "dp2p"
+    network: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,64}\Z")] = "dp2p"
     "Nodes of different networks do not understand each other."
     run_dir: PathText = ""
     "Sockets and node.json. Empty: /run/dp2p for root, $XDG_RUNTIME_DIR/dp2p or ~/.dp2p/run."

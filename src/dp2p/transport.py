@@ -410,6 +410,10 @@ class Node:
         """Forget a flow; with ``tombstone``, drop what still comes for it until ``flow_bury``."""
         check(lib.dp_flow_close(self._node, flow, tombstone), "closing a flow")
 
+    def flow_tombstone(self, link: int, number: int) -> None:
+        """Drop what comes for ``number`` until ``flow_bury``, whether or not a flow has it."""
+        check(lib.dp_flow_tombstone(self._node, link, number), "withdrawing a number")
+
     def flow_bury(self, link: int, number: int) -> None:
         """Nothing more comes for a closed flow's number."""
         check(lib.dp_flow_bury(self._node, link, number), "burying a flow")

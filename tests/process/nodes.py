@@ -60,7 +60,7 @@ class Node:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                preexec_fn=_limit(descriptors) if descriptors else None,
+                preexec_fn=_limit(descriptors) if descriptors else None,  # noqa: PLW1509 - no locks in it
             )
         self._pidfd = os.pidfd_open(self.process.pid)
         self.addresses: list[str] = []
@@ -72,7 +72,7 @@ class Node:
             if line.startswith("address"):
                 self.addresses.append(line.split()[1])
         assert line, self.log()
-        self.until(lambda: (self.run_dir / "control.sock").exists(), "a control socket")
+        self.until((self.run_dir / "control.sock").exists, "a control socket")
         self.until(lambda: len(self.status()["shards"]) == self.shards, "all shards")
         return self
 

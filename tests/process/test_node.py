@@ -130,9 +130,7 @@ def talker(pair: Pair) -> Iterator[subprocess.Popen[str]]:
     process.stdout.close()
 
 
-def test_a_killed_application_goes_off_the_air(
-    pair: Pair, talker: subprocess.Popen[str]
-) -> None:
+def test_a_killed_application_goes_off_the_air(pair: Pair, talker: subprocess.Popen[str]) -> None:
     a, b = pair
     with talking(a, b, "bystander") as (near, far), app(a) as first:
         ours = first.register("echo")

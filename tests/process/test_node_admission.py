@@ -1,4 +1,4 @@
-"""Which connections a node makes and takes: duplicates, itself, wrong keys, caps, slow strangers."""
+"""Which connections a node makes and takes: duplicates, itself, wrong keys, caps, strangers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ from process.nodes import PATIENCE_S, Node, app, connect, expect, running, talki
 Pair = tuple[Node, Node]
 
 
+def dial_into(found: list[str], node: Node, other: Node) -> None:
+    found.append(node.dial(other.address)["peer"])
+
+
 def links(node: Node) -> int:
     return sum(row["links"] for row in node.status()["shards"])
 
@@ -33,7 +37,7 @@ def test_dialling_both_ways_at_once_leaves_one_link(pair: Pair) -> None:
             node.until(lambda node=node: node.connected(), "the old link's end")  # type: ignore[misc]
         found: list[str] = []
         threads = [
-            threading.Thread(target=lambda x=x, y=y: found.append(x.dial(y.address)["peer"]))  # type: ignore[misc]
+            threading.Thread(target=dial_into, args=(found, x, y))
             for x, y in ((a, b), (b, a), (a, b), (b, a))
         ]
         for thread in threads:
@@ -64,7 +68,7 @@ def test_dialling_a_connected_peer_again(pair: Pair) -> None:
 def test_a_bare_endpoint(pair: Pair) -> None:
     a, b = pair
     a.disconnect(b.id)
-    a.until(lambda: a.connected(), "the link's end")
+    a.until(a.connected, "the link's end")
     assert a.dial(b.bare)["key"] == b.identity.key
     (row,) = a.peers()
     assert row["trust"] == "none"
@@ -82,13 +86,13 @@ def test_dialling_itself_is_refused(pair: Pair) -> None:
 def test_another_key_answers(pair: Pair) -> None:
     a, b = pair
     a.disconnect(b.id)
-    a.until(lambda: a.connected(), "the link's end")
+    a.until(a.connected, "the link's end")
     wanted = keys.identity(bytes(32)).key
     with pytest.raises(RequestError) as refused:
         a.dial(f"dp2p://{wanted}@{b.address.partition('@')[2]}")
     assert refused.value.code == "identity_mismatch"
     assert a.connected()
-    b.until(lambda: b.connected(), "no trace of it")
+    b.until(b.connected, "no trace of it")
 
 
 def test_nobody_listens(pair: Pair) -> None:
@@ -131,7 +135,7 @@ def test_the_peer_set_is_full(pair: Pair, node_of: NodeOf) -> None:
         small.dial(b.address)
     assert refused.value.code == "refused:full"
     a.disconnect(small.id)
-    small.until(lambda: small.connected(), "a free place")
+    small.until(small.connected, "a free place")
     connect(b, small)
     b.disconnect(small.id)
 
@@ -200,7 +204,8 @@ def test_out_of_file_descriptors(node_of: NodeOf) -> None:
     pid = node.pid("shard-0")
     with talking(node, other, "calm") as (ours, theirs), ExitStack() as stack:
         strangers = [
-            stack.enter_context(socket.create_connection(node.place)) for _ in range(2 * DESCRIPTORS)
+            stack.enter_context(socket.create_connection(node.place))
+            for _ in range(2 * DESCRIPTORS)
         ]
         refused = node.until(
             lambda: sum(bool(select.select([one], [], [], 0)[0]) for one in strangers), "refusals"

@@ -70,7 +70,11 @@ class Way:
     consumed: int = 0
 
     def received(self) -> list[tuple[bytes, int]]:
-        found = [body for kind, flow, body in self.target.records if (kind, flow) == (Kind.DATA, self.into)]
+        found = [
+            body
+            for kind, flow, body in self.target.records
+            if (kind, flow) == (Kind.DATA, self.into)
+        ]
         return [one for payloads, types in found for one in zip(payloads, types, strict=True)]
 
     def consume(self, count: int) -> None:
@@ -162,7 +166,7 @@ class Links(RuleBasedStateMachine):
 
     @invariant()
     def credit_is_conserved(self) -> None:
-        """Confirmed, consumed, received, sent: never one before the other, never beyond the window."""
+        """Confirmed, consumed, received, sent: in this order, and within the window."""
         for way in self.ways:
             way.credit()
             assert way.confirmed[0] <= way.consumed <= len(way.received()) <= len(way.sent)

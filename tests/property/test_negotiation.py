@@ -15,7 +15,7 @@ from dp2p.control import ProtocolSpec
 from dp2p.hello import Protocols
 from dp2p.shards.negotiation import Join, Negotiation
 
-NAMES = st.sampled_from(["chat", "files", "blocks"])
+NAMES = st.sampled_from(["chat", "chat", "chat", "files"])
 SIDES = st.integers(0, 1)
 SESSIONS = st.sampled_from(["x", "y"])
 NUMBERS = 5  # so few that numbers are used again soon
@@ -186,11 +186,16 @@ class Negotiations(RuleBasedStateMachine):
                 assert flow.pair in (None, other)
         for name in common - a.flows.keys():
             versions = [
-                {v for (known, _), e in side.entries.items() if known == name for v in e.spec.versions}
+                {
+                    v
+                    for (known, _), e in side.entries.items()
+                    if known == name
+                    for v in e.spec.versions
+                }
                 for side in (a, b)
             ]
             assert not versions[0] & versions[1]
 
 
 TestNegotiations = Negotiations.TestCase
-TestNegotiations.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestNegotiations.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
