@@ -101,9 +101,8 @@ static void reap(struct dp_engine *engine) {
 static void feed(struct connection *c, size_t len) {
     struct dp_engine *engine = c->engine;
     size_t used;
-    if (link_receive(c->link, engine->rx, len, &used, engine->node->now_ms) != DP_OK)
-        return;
-    if (used < len) {
+    if (link_receive(c->link, engine->rx, len, &used, engine->node->now_ms) == DP_OK &&
+        used < len) {
         c->in = buffer_get(&engine->node->pool, len - used);
         if (!c->in) {
             link_fail(c->link, DP_E_MEMORY);
@@ -112,7 +111,8 @@ static void feed(struct connection *c, size_t len) {
         c->in->len = len - used;
         memcpy(c->in->data, engine->rx + used, len - used);
     }
-    update_interest(c);
+    if (c->link->state < DP_LINK_DEAD)
+        update_interest(c);
 }
 
 /* Bring what was left last time to the front of the scratch. */

@@ -195,7 +195,8 @@ int node_queue_copy(struct flow *flow, uint16_t type, const uint8_t *data, size_
     }
     uint8_t *copy = (uint8_t *)(blob + 1);
     *blob = (struct blob){.data = copy, .items = 1, .owned = true};
-    memcpy(copy, data, len);
+    if (len)
+        memcpy(copy, data, len);
     store32(copy + len, (uint32_t)len);
     store16(copy + len + 4, type);
     *item = (struct item){.blob = blob,

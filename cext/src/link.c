@@ -206,7 +206,8 @@ int dp_flow_open(dp_node *node, uint64_t handle, const struct dp_flow_config *c,
     struct sink *sink = table_get_short(&node->sinks, c->sink);
     if (!link || !sink || !fits(c))
         return DP_E_ARGUMENT;
-    if (link->state != DP_LINK_OPEN || link_flow(link, c->number) ||
+    if (link->state != DP_LINK_OPEN || link_buried(link, c->number) ||
+        link_flow(link, c->number) ||
         link_flow_by_peer(link, c->peer_number))
         return DP_E_STATE;
     if (link->flow_count == INDEX_FROM && !link->index && index_flows(link) != DP_OK)
@@ -229,6 +230,10 @@ int dp_flow_open(dp_node *node, uint64_t handle, const struct dp_flow_config *c,
     return DP_OK;
 }
 
+bool link_buried(const struct link *link, uint8_t number) {
+    return link->tombstones && (link->tombstones->channels[number / 64] >> number % 64 & 1);
+}
+
 static int bury_later(struct link *link, uint8_t number) {
     if (!link->tombstones && !(link->tombstones = calloc(1, sizeof *link->tombstones)))
         return DP_E_MEMORY;
@@ -241,8 +246,7 @@ int dp_flow_close(dp_node *node, uint32_t handle, bool tombstone) {
     if (!flow)
         return DP_E_ARGUMENT;
     int rc = tombstone ? bury_later(flow->link, flow->number) : DP_OK;
-    if (rc == DP_OK)
-        link_drop_flow(flow);
+    link_drop_flow(flow);
     return rc;
 }
 

@@ -87,6 +87,8 @@ void link_down(struct link *link, int status, uint16_t reason);
 /* The flow with our number, or with the peer's; NULL when there is none. */
 struct flow *link_flow(const struct link *link, uint8_t number);
 struct flow *link_flow_by_peer(const struct link *link, uint8_t number);
+/* Whether what comes for our `number` is dropped. */
+bool link_buried(const struct link *link, uint8_t number);
 void link_timer_set(struct link *link, enum link_timer timer, uint64_t due_ms);
 void link_timer_clear(struct link *link);
 /* Admitted on both sides. */

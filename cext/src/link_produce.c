@@ -80,7 +80,7 @@ static bool rekey_due(const struct link *link, uint64_t now_ms) {
            (fc->key_frames && now_ms - fc->key_since_ms >= config->rekey_ms);
 }
 
-static void fill_frame(struct link *link, struct frame_writer *w, uint64_t now_ms) {
+static void fill_frame(struct link *link, struct frame_writer *w) {
     if (link->close_due) {
         w->len = segment_put_close(w->plain, link->close_reason);
         link->close_due = false;
@@ -99,7 +99,7 @@ static int put_frame(struct link *link, uint8_t *out, size_t *len, uint64_t now_
     bool rekey = link->state == DP_LINK_OPEN && rekey_due(link, now_ms);
     struct frame_writer w = {.plain = out + FRAME_HEADER,
                              .cap = rekey ? DP_FRAME_MAX - REKEY_SIZE : DP_FRAME_MAX};
-    fill_frame(link, &w, now_ms);
+    fill_frame(link, &w);
     rekey = rekey && !w.ends; /* else in the next frame, alone if need be */
     if (rekey)
         w.len += segment_put_rekey(w.plain + w.len);

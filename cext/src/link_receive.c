@@ -81,13 +81,9 @@ static int take_datagram(struct flow *flow, const struct segment *s) {
                                        : builder_begin(b, &out, s->type, s->total, s->data, s->len);
 }
 
-static bool buried(const struct link *link, uint8_t channel) {
-    return link->tombstones && (link->tombstones->channels[channel / 64] >> channel % 64 & 1);
-}
-
 static int on_datagram(struct link *link, const struct segment *s) {
     struct flow *flow = link_flow(link, s->channel);
-    if (buried(link, s->channel))
+    if (link_buried(link, s->channel))
         return DP_OK;
     if (!flow)
         return DP_E_CHANNEL;

@@ -46,7 +46,7 @@ int dp_node_new(dp_node **out, const struct dp_node_config *config) {
     if (rc != DP_OK)
         return rc;
     if (!config->network || !config->max_links || !config->handshake_ms || !config->rekey_bytes ||
-        !config->keepalive_ms)
+        !config->keepalive_ms || config->idle_ms / 2 <= config->keepalive_ms)
         return DP_E_ARGUMENT;
     dp_node *node = calloc(1, sizeof *node);
     if (!node)
@@ -111,7 +111,8 @@ int dp_node_set_hello(dp_node *node, const uint8_t *hello, size_t len) {
     uint8_t *copy = malloc(len + 1);
     if (!copy)
         return DP_E_MEMORY;
-    memcpy(copy, hello, len);
+    if (len)
+        memcpy(copy, hello, len);
     free(node->hello);
     node->hello = copy;
     node->hello_len = len;

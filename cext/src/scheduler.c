@@ -69,14 +69,22 @@ struct flow *sched_next(struct scheduler *s) {
     return head;
 }
 
+/* Whether a class above `c` waits while `c` has its turn. */
+static bool passes_higher(const struct scheduler *s, int c) {
+    while (c-- > 0)
+        if (s->tail[c])
+            return true;
+    return false;
+}
+
 void sched_charge(struct scheduler *s, struct flow *f, size_t bytes) {
     f->deficit -= (int32_t)bytes;
     if (f->deficit <= 0 && f->ring)
         s->tail[f->priority] = f; /* to the back of its round */
-    uint32_t *own = &s->owed[f->priority];
-    *own -= bytes < *own ? (uint32_t)bytes : *own;
+    int32_t own = s->owed[f->priority] - (int32_t)bytes;
+    s->owed[f->priority] = !passes_higher(s, f->priority) ? 0 : own > -OWED_MAX ? own : -OWED_MAX;
     for (int c = f->priority + 1; c < DP_CLASS_COUNT; c++) {
-        uint32_t owed = s->owed[c] + (uint32_t)(bytes / OWED_SHARE);
+        int32_t owed = s->owed[c] + (int32_t)(bytes / OWED_SHARE);
         s->owed[c] = !s->tail[c] ? 0 : owed < OWED_MAX ? owed : OWED_MAX;
     }
 }

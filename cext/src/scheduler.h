@@ -9,7 +9,7 @@
 
 struct scheduler {
     struct flow *tail[DP_CLASS_COUNT]; /* ring of busy flows; tail->ring is the head */
-    uint32_t owed[DP_CLASS_COUNT];     /* bytes */
+    int32_t owed[DP_CLASS_COUNT];      /* bytes; negative after a turn that was too long */
 };
 
 void sched_add(struct scheduler *s, struct flow *flow);    /* no effect on a busy flow */

@@ -40,7 +40,7 @@ class NodeSection(Section, frozen=True, kw_only=True):
 
     key_file: PathText = ""
     "Empty: $XDG_CONFIG_HOME/dp2p/key or ~/.config/dp2p/key."
-    network: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,64}\Z")] = "dp2p"
+    network: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]*\Z")] = "dp2p"
     "Nodes of different networks do not understand each other."
     run_dir: PathText = ""
     "Sockets and node.json. Empty: /run/dp2p for root, $XDG_RUNTIME_DIR/dp2p or ~/.dp2p/run."
@@ -125,6 +125,16 @@ def advertised(config: Config) -> list[str]:
         return list(config.listen.advertise)
     found = [(text, addresses.parse_endpoint(text)) for text in config.listen.addresses]
     return [text for text, endpoint in found if endpoint.host not in ("0.0.0.0", "::")]  # noqa: S104
+
+
+def check_limits(config: Config) -> None:
+    """Limits that depend on each other.  Raises: ConfigError."""
+    idle, keepalive = config.limits.idle_close_s, config.limits.keepalive_s
+    if idle <= 2 * keepalive:
+        raise ConfigError(
+            f"limits.idle_close_s is {idle:g}; allowed is more than twice limits.keepalive_s, "
+            f"which is {keepalive:g}: else a link could be closed before it is pinged"
+        )
 
 
 def static_peers(config: Config) -> list[addresses.Address]:

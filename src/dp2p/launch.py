@@ -64,6 +64,7 @@ def prepare(settings: config.Config) -> Prepared:
     """Check and take everything.  Raises: ConfigError, KeyFileError."""
     identity = keys.load(Path(settings.node.key_file))
     config.static_peers(settings)
+    config.check_limits(settings)
     run_dir = Path(settings.node.run_dir)
     _make_private(run_dir)
     lock = _lock(run_dir)

@@ -55,10 +55,10 @@ class Side:
 
     def settle(self) -> None:
         change = self.negotiation.settle()
+        self.tombs |= set(change.tombstone)
         for joined, withdrawn in change.close:
             assert self.flows.pop(joined.name).joined == joined
-            if withdrawn:
-                self.tombs.add(joined.number)
+            assert withdrawn is (joined.number in self.tombs)
         for joined in change.open:
             assert joined.name not in self.flows
             for flow in self.flows.values():  # what dp_flow_open refuses
@@ -84,7 +84,7 @@ class Side:
                 self.settle()
             case "ack":
                 self.tombs -= set(self.negotiation.acknowledged(what))
-                self.settle()
+                self.publish()
             case "data":
                 self._data(what, flow)
             case "credit":

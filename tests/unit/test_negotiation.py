@@ -145,14 +145,51 @@ def test_this_side_withdraws() -> None:
     negotiation.set_ours([entry(number=3)])
     (joined,) = settled(negotiation, offered()).open
     negotiation.set_ours([])  # generation 2
-    assert negotiation.settle() == Change(close=[(joined, True)])
-    negotiation.set_ours([entry(number=4), entry("other", number=3)])
+    assert negotiation.settle() == Change(tombstone=[3], close=[(joined, True)])
+    wanted = [entry(number=4), entry("other", number=3)]
+    negotiation.set_ours(wanted)
     assert settled(negotiation, offered(), offered("other", 8)) == Change()
     assert negotiation.acknowledged(1) == []
     assert negotiation.settle() == Change()
     assert negotiation.acknowledged(2) == [3]
+    negotiation.set_ours(wanted)
     assert {(one.name, one.number) for one in negotiation.settle().open} == {
         ("chat", 4),
         ("other", 3),
     }
     assert negotiation.acknowledged(3) == []
+
+
+def test_withdrawn_before_it_was_joined_here() -> None:
+    """The peer may have joined and sent already: its number is as dead as if it had been in use."""
+    negotiation = Negotiation(PEER)
+    negotiation.set_ours([entry(number=3)])
+    assert not negotiation.settle().open
+    negotiation.set_ours([])
+    assert settled(negotiation, offered()).tombstone == [3]
+    assert negotiation.acknowledged(2) == [3]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        entry(number=3, max_datagram=500),
+        entry(number=3, priority="urgent"),
+        entry(number=3, session="another"),
+    ],
+    ids=["limits", "priority", "session"],
+)
+def test_a_protocol_that_changes_under_one_number(changed: ProtocolEntry) -> None:
+    """The peer might not even see a difference, so it is told that the number is free first."""
+    negotiation = Negotiation(PEER)
+    negotiation.set_ours([entry(number=3)])
+    (joined,) = settled(negotiation, offered()).open
+    protocols = negotiation.set_ours([changed])
+    assert protocols is not None
+    assert not protocols.protocols
+    assert negotiation.settle() == Change(tombstone=[3], close=[(joined, True)])
+    assert negotiation.acknowledged(2) == [3]
+    again = negotiation.set_ours([changed])
+    assert again is not None
+    assert [one.number for one in again.protocols] == [3]
+    assert [one.session for one in negotiation.settle().open] == [changed.session]
