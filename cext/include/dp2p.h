@@ -18,13 +18,13 @@ typedef struct dp_node dp_node;
 typedef struct dp_engine dp_engine;
 
 enum {
-    DP_FRAME_MAX = 32768,         /* bytes of plaintext in a frame */
-    DP_HELLO_MAX = 32000,         /* bytes of the JSON part of a handshake payload */
-    DP_CONTROL_MAX = 262144,      /* bytes of a control datagram */
-    DP_CONTROL_CHANNEL = 255,     /* the node's own channel on every link */
-    DP_CHANNEL_COUNT = 250,       /* channels 0 to 249 belong to protocols */
-    DP_DATAGRAM_MAX = 16777216,   /* bytes of the largest datagram */
-    DP_DATAGRAM_COST = 16,        /* bytes of credit a datagram costs beyond its payload */
+    DP_FRAME_MAX = 32768,       /* bytes of plaintext in a frame */
+    DP_HELLO_MAX = 32000,       /* bytes of the JSON part of a handshake payload */
+    DP_CONTROL_MAX = 262144,    /* bytes of a control datagram */
+    DP_CONTROL_CHANNEL = 255,   /* the node's own channel on every link */
+    DP_CHANNEL_COUNT = 250,     /* channels 0 to 249 belong to protocols */
+    DP_DATAGRAM_MAX = 16777216, /* bytes of the largest datagram */
+    DP_DATAGRAM_COST = 16,      /* bytes of credit a datagram costs beyond its payload */
     DP_CLASS_COUNT = 3
 };
 
@@ -65,8 +65,8 @@ enum dp_event_kind {
     DP_EVENT_READY = 1,   /* handshake done: data is the peer's hello */
     DP_EVENT_CONTROL = 2, /* data is a control datagram of `type`; the link rests until
                              dp_node_events_done */
-    DP_EVENT_DOWN = 3,    /* the link is gone: status; reason when DP_E_CLOSED, errno when DP_E_IO */
-    DP_EVENT_REFUSED = 4  /* a record of application `sink` was refused: status, flow */
+    DP_EVENT_DOWN = 3,   /* the link is gone: status; reason when DP_E_CLOSED, errno when DP_E_IO */
+    DP_EVENT_REFUSED = 4 /* a record of application `sink` was refused: status, flow */
 };
 
 struct dp_event {
@@ -113,7 +113,7 @@ struct dp_stats {
     uint64_t bytes_in, bytes_out, frames_in, frames_out;
     uint64_t datagrams_in, datagrams_out, payload_in, payload_out;
     uint64_t rekeys, records_refused, accept_failures;
-    uint64_t events_lost; /* memory was short: the shard should start anew */
+    uint64_t events_lost;  /* memory was short: the shard should start anew */
     uint64_t buffer_bytes; /* held in buffers of any kind now */
 };
 

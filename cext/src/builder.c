@@ -5,8 +5,8 @@
 #include "bytes.h"
 
 enum {
-    ENTRY_SIZE = 8,         /* length 4, type 2, nothing 2: room for the 6 bytes it becomes */
-    RECORD_SLACK = 8,       /* padding of payload and of columns */
+    ENTRY_SIZE = 8,   /* length 4, type 2, nothing 2: room for the 6 bytes it becomes */
+    RECORD_SLACK = 8, /* padding of payload and of columns */
     RECORD_BUFFER_MAX = 294912
 };
 

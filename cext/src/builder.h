@@ -39,7 +39,7 @@ typedef int (*record_fn)(void *context, struct buffer *record);
 
 struct builder_output {
     struct pool *pool;
-    uint32_t flow; /* written into the record */
+    uint32_t flow;  /* written into the record */
     record_fn emit; /* takes over the buffer, whose len is set */
     void *context;
 };

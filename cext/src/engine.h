@@ -10,7 +10,7 @@ enum {
     WATCHES_MAX = 32,
     LISTENERS_MAX = 16,
     EVENTS_PER_POLL = 256,
-    RX_CAP = 262144, /* read at a time */
+    RX_CAP = 262144,   /* read at a time */
     SHAKE_CAP = 36864, /* and during a handshake: more than its longest message */
     TX_CAP = 4 * FRAME_WIRE_MAX
 };

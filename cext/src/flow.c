@@ -22,8 +22,7 @@ static uint32_t item_len(const struct item *it) {
 }
 
 /* A row of whole datagrams, the common case. */
-static size_t put_whole(struct flow *f, struct item *it, uint8_t *out, size_t room,
-                        size_t budget) {
+static size_t put_whole(struct flow *f, struct item *it, uint8_t *out, size_t room, size_t budget) {
     size_t used = 0;
     while (it->index < it->count && it->offset == 0 && used < budget) {
         uint32_t len = item_len(it);

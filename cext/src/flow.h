@@ -19,9 +19,9 @@ struct position {
 /* A message of an application, or a copy of one, that items point into. */
 struct blob {
     const uint8_t *data;
-    uint64_t token;  /* the application side's name for it; unused when owned */
-    uint32_t items;  /* that still point here, plus one while it is being ingested */
-    bool owned;      /* data stands behind this struct */
+    uint64_t token; /* the application side's name for it; unused when owned */
+    uint32_t items; /* that still point here, plus one while it is being ingested */
+    bool owned;     /* data stands behind this struct */
     struct blob *next_released;
 };
 
@@ -61,10 +61,10 @@ struct flow {
     uint8_t priority, weight;
     struct send_state send;
     struct receive_state receive;
-    int32_t deficit;         /* scheduler: bytes it may still send in this round */
-    struct flow *ring;       /* scheduler: next in its class, NULL when idle */
-    struct flow *next;       /* on its link */
-    struct flow *next_dirty; /* in its sink's list of flows with news */
+    int32_t deficit;          /* scheduler: bytes it may still send in this round */
+    struct flow *ring;        /* scheduler: next in its class, NULL when idle */
+    struct flow *next;        /* on its link */
+    struct flow *next_dirty;  /* in its sink's list of flows with news */
     struct flow *next_credit; /* in its link's list of flows with credit to announce */
     bool dirty, credit_due, confirmed_news;
 };

@@ -19,12 +19,12 @@ enum {
 };
 
 /* A receiver closes a link whose peer exceeds these; senders rekey far below them. */
-#define FRAME_KEY_BYTES_MAX (UINT64_C(1) << 36)
+#define FRAME_KEY_BYTES_MAX  (UINT64_C(1) << 36)
 #define FRAME_KEY_FRAMES_MAX (UINT64_C(1) << 32)
 
 struct frame_cipher {
-    struct cipher_state cipher;                /* secret */
-    uint8_t mask_key[DP_KEY_LEN];              /* secret */
+    struct cipher_state cipher;                  /* secret */
+    uint8_t mask_key[DP_KEY_LEN];                /* secret */
     uint8_t mask[MASKS_PER_BLOCK][FRAME_HEADER]; /* secret: of block `mask_block` */
     uint64_t mask_block;
     uint64_t key_bytes;  /* plaintext under this key */

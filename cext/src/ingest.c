@@ -199,11 +199,8 @@ int node_queue_copy(struct flow *flow, uint16_t type, const uint8_t *data, size_
         memcpy(copy, data, len);
     store32(copy + len, (uint32_t)len);
     store16(copy + len + 4, type);
-    *item = (struct item){.blob = blob,
-                          .payload = copy,
-                          .lengths = copy + len,
-                          .types = copy + len + 4,
-                          .count = 1};
+    *item = (struct item){
+        .blob = blob, .payload = copy, .lengths = copy + len, .types = copy + len + 4, .count = 1};
     flow_queue(flow, item, (struct position){1, len + DP_DATAGRAM_COST});
     return DP_OK;
 }

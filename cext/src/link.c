@@ -206,8 +206,7 @@ int dp_flow_open(dp_node *node, uint64_t handle, const struct dp_flow_config *c,
     struct sink *sink = table_get_short(&node->sinks, c->sink);
     if (!link || !sink || !fits(c))
         return DP_E_ARGUMENT;
-    if (link->state != DP_LINK_OPEN || link_buried(link, c->number) ||
-        link_flow(link, c->number) ||
+    if (link->state != DP_LINK_OPEN || link_buried(link, c->number) || link_flow(link, c->number) ||
         link_flow_by_peer(link, c->peer_number))
         return DP_E_STATE;
     if (link->flow_count == INDEX_FROM && !link->index && index_flows(link) != DP_OK)

@@ -25,7 +25,7 @@ enum {
 
 /* Only while shaking hands; freed afterwards. */
 struct shake {
-    struct handshake noise;      /* secret */
+    struct handshake noise;            /* secret */
     uint8_t ephemerals[2][DP_KEY_LEN]; /* initiator's, responder's; public */
 };
 
@@ -38,7 +38,7 @@ struct link {
     struct dp_node *node;
     uint64_t handle;
     uint64_t dial;
-    void *owner; /* the engine's connection, or NULL */
+    void *owner;   /* the engine's connection, or NULL */
     uint8_t state; /* enum dp_link_state */
     uint8_t timer; /* enum link_timer */
     bool initiator;
@@ -53,20 +53,20 @@ struct link {
     uint8_t expected[DP_KEY_LEN];
     uint8_t key[DP_KEY_LEN]; /* the peer's Ed25519 public key */
     struct dp_address remote, seen;
-    struct shake *shake;     /* NULL after the handshake */
-    struct buffer *pending;  /* handshake bytes on their way out */
+    struct shake *shake;          /* NULL after the handshake */
+    struct buffer *pending;       /* handshake bytes on their way out */
     struct frame_cipher *ciphers; /* [0] sends, [1] receives; NULL before. secret */
     struct scheduler sched;
-    struct flow *flows;       /* of applications */
-    struct flow **index;      /* [2 * LINK_CHANNELS]: by our number, then by the peer's; NULL until
+    struct flow *flows;        /* of applications */
+    struct flow **index;       /* [2 * LINK_CHANNELS]: by our number, then by the peer's; NULL until
                                  there are many */
-    struct flow *control;     /* NULL until used */
+    struct flow *control;      /* NULL until used */
     struct buffer *control_in; /* control datagram that arrives in pieces */
     uint32_t control_total;
     uint16_t control_type;
     uint32_t flow_count;
     struct tombstones *tombstones; /* NULL while there are none */
-    struct flow *credit;      /* flows with credit to announce */
+    struct flow *credit;           /* flows with credit to announce */
     struct link *timer_prev, *timer_next;
     struct link *next_dirty, *next_held, *next_reap;
     uint64_t bytes_in, bytes_out, datagrams_in, datagrams_out;

@@ -153,8 +153,7 @@ static int on_frame(struct link *link, const uint8_t *plain, size_t len, uint64_
 }
 
 /* One frame, when it is there whole; *used stays 0 when it is not. */
-static int take_frame(struct link *link, uint8_t *data, size_t len, size_t *used,
-                      uint64_t now_ms) {
+static int take_frame(struct link *link, uint8_t *data, size_t len, size_t *used, uint64_t now_ms) {
     size_t wire_len, plain_len;
     *used = 0;
     if (len < FRAME_HEADER)

@@ -36,11 +36,11 @@ struct dp_node {
     uint32_t pending_inbound;             /* links not established that peers opened */
     struct link *dirty;                   /* links with something to send */
     struct link *dirty_tail;
-    struct link *held;                    /* links that rest until events are done */
-    struct link *reap;                    /* dead links to be freed */
+    struct link *held; /* links that rest until events are done */
+    struct link *reap; /* dead links to be freed */
 
     void (*on_resume)(struct link *link); /* the engine: the link reads again */
-    uint64_t now_ms; /* of the latest call that said */
+    uint64_t now_ms;                      /* of the latest call that said */
     struct pool pool;
     struct event_list events;
     struct sink *busy, *busy_tail; /* sinks with messages */

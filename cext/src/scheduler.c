@@ -1,9 +1,9 @@
 #include "scheduler.h"
 
 enum {
-    QUANTUM = 1024,     /* ours: bytes per round and unit of weight */
-    OWED_SHARE = 8,     /* ours: a waiting class is owed one byte in eight */
-    OWED_TURN = 16384,  /* ours: and gets its turn when this much is owed */
+    QUANTUM = 1024,    /* ours: bytes per round and unit of weight */
+    OWED_SHARE = 8,    /* ours: a waiting class is owed one byte in eight */
+    OWED_TURN = 16384, /* ours: and gets its turn when this much is owed */
     OWED_MAX = 4 * OWED_TURN
 };
 

@@ -32,11 +32,11 @@ enum {
 struct segment {
     enum segment_kind kind;
     uint8_t channel;
-    uint16_t type;         /* datagram type, or close reason */
-    uint32_t total;        /* whole datagram's bytes, or window */
-    uint64_t datagrams;    /* CREDIT */
-    uint64_t bytes;        /* CREDIT; the token of PING and PONG */
-    const uint8_t *data;   /* piece, inside the frame */
+    uint16_t type;       /* datagram type, or close reason */
+    uint32_t total;      /* whole datagram's bytes, or window */
+    uint64_t datagrams;  /* CREDIT */
+    uint64_t bytes;      /* CREDIT; the token of PING and PONG */
+    const uint8_t *data; /* piece, inside the frame */
     size_t len;
 };
 

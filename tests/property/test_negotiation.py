@@ -171,9 +171,11 @@ class Negotiations(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Once everything has arrived, both sides have joined the same, with numbers that fit."""
-        while self.sides[0].out or self.sides[1].out:
+        for _ in range(100):
             for side in (0, 1):
                 self.arrive(side, len(self.sides[side].out))
+        assert not self.sides[0].out
+        assert not self.sides[1].out
         a, b = self.sides
         common = {name for name, _ in a.entries} & {name for name, _ in b.entries}
         assert a.flows.keys() == b.flows.keys()
