@@ -19,7 +19,8 @@ from dp2p.records import DATAGRAM_COST
 HEARTBEAT_S = 1.0  # how often applications send one
 SUSPECT_S = 2.5  # what is left to a session whose data socket is gone
 PROTOCOLS_MAX = 250  # docs/spec/wire.md, "Channels"
-WINDOW_MIN = 1 << 20
+# Ours: what a class has under way without being asked. Bulk pays with memory for rate.
+WINDOW_MIN = {"urgent": 1 << 20, "normal": 1 << 20, "bulk": 8 << 20}
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ def filled(spec: ProtocolSpec) -> ProtocolSpec:
     Raises: RequestError when the window cannot hold the largest datagram.
     """
     largest = spec.max_datagram + DATAGRAM_COST
-    window = spec.window or max(WINDOW_MIN, 2 * largest)
+    window = spec.window or max(WINDOW_MIN[spec.priority], 2 * largest)
     if window < largest:
         raise RequestError(
             "bad_request",

@@ -36,8 +36,8 @@ CALL_COUNT = 4000  # and small
 LAST = 1  # type of the last datagram
 
 
-def _prepare(node: blocking.Node) -> blocking.Protocol:
-    protocol = node.register(PROTOCOL)
+def _prepare(node: blocking.Node, priority: str) -> blocking.Protocol:
+    protocol = node.register(PROTOCOL, priority=priority)
     gc.freeze()
     return protocol
 
@@ -50,7 +50,7 @@ def receive(station: Station, run_dir: Path) -> None:
     that one; then stay until ended.
     """
     with blocking.attach(run_dir, name="receiver") as node:
-        protocol = _prepare(node)
+        protocol = _prepare(node, "bulk")
         station.tell("ready")
         batch = protocol.recv_many()
         watch = Stopwatch()
@@ -68,7 +68,7 @@ def receive(station: Station, run_dir: Path) -> None:
 def send(station: Station, run_dir: Path, size: int, seconds: float) -> Usage:
     """Send as fast as ``send_many`` takes it, until all is consumed at the other end."""
     with blocking.attach(run_dir, name="sender") as node:
-        protocol = _prepare(node)
+        protocol = _prepare(node, "bulk")
         peer = protocol.wait_peer(timeout=PATIENCE_S).id
         count = CALL_COUNT if size <= SMALL_BYTES else max(1, CALL_BYTES // size)
         payloads = [bytes(size)] * count
@@ -110,7 +110,7 @@ def _measure_flow(case: Case, settings: Settings) -> list[Measurement]:
 def echo(station: Station, run_dir: Path) -> None:
     """Answer until ended."""
     with blocking.attach(run_dir, name="echo") as node:
-        protocol = _prepare(node)
+        protocol = _prepare(node, "normal")
         station.tell("ready")
         for message in protocol:
             protocol.send(message.peer, message.payload)
@@ -121,7 +121,7 @@ def ask(_: Station, run_dir: Path, seconds: float) -> list[int]:
     clock, payload = time.perf_counter_ns, bytes(SMALL_BYTES)
     samples: list[int] = []
     with blocking.attach(run_dir, name="asker") as node:
-        protocol = _prepare(node)
+        protocol = _prepare(node, "normal")
         peer = protocol.wait_peer(timeout=PATIENCE_S).id
         now = clock()
         until = now + int(seconds * 1e9)

@@ -53,6 +53,10 @@ def test_a_window_below_one_datagram_is_refused() -> None:
     assert (error.code, error.protocol) == ("bad_request", "chat")
 
 
+def test_bulk_has_more_under_way() -> None:
+    assert filled(spec(priority="bulk", max_datagram=100)).window == 8 << 20
+
+
 @given(st.integers(1, 16 << 20), st.integers(0, 256 << 20))
 def test_a_given_window_always_holds_one_datagram(largest: int, asked: int) -> None:
     try:
