@@ -62,8 +62,18 @@ bool same_source(const struct dp_address *a, const struct dp_address *b);
 /* --- engine_accept.c --- */
 void engine_accept(struct dp_engine *engine, int listener);
 
-/* --- engine.c --- */
+/* --- engine_connection.c --- */
 /* Give `fd` to `link`. Errors: DP_E_IO, DP_E_MEMORY; the caller keeps both then. */
 int connection_open(struct dp_engine *engine, struct link *link, int fd, bool connecting);
+/* Close the socket of a dead link and forget what was not read or written. */
+void connection_close(struct connection *connection);
+void connection_write(struct connection *connection);
+void connection_on_events(struct connection *connection, uint32_t events);
+/* Note that a link reads again; connections_resume then offers it what it has left. */
+void connection_resume_later(struct link *link);
+void connections_resume(struct dp_engine *engine);
+
+/* --- engine.c --- */
+int engine_add_source(struct dp_engine *engine, struct source *source, uint32_t events);
 
 #endif

@@ -62,7 +62,7 @@ int link_new(struct dp_node *node, struct link **out, bool initiator, const uint
     link->initiator = initiator;
     link->dial = dial;
     link->timer = LINK_TIMER_NONE;
-    link->started_ms = link->last_in_ms = link->last_out_ms = now_ms;
+    link->last_in_ms = now_ms;
     if (remote)
         link->remote = *remote;
     if (expected) {

@@ -49,7 +49,7 @@ struct link {
     bool ping_due, pong_due, close_due, close_sent;
     uint16_t close_reason;
     uint64_t pong_token;
-    uint64_t started_ms, due_ms, last_in_ms, last_out_ms;
+    uint64_t due_ms, last_in_ms;
     uint8_t expected[DP_KEY_LEN];
     uint8_t key[DP_KEY_LEN]; /* the peer's Ed25519 public key */
     struct dp_address remote, seen;

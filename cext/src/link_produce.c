@@ -151,8 +151,6 @@ int link_produce(struct link *link, uint8_t *out, size_t cap, size_t *len, uint6
         if (!link->pending && link->ciphers)
             rc = put_frames(link, out, cap, len, now_ms);
     }
-    if (*len)
-        link->last_out_ms = now_ms;
     link->bytes_out += *len;
     link->node->stats.bytes_out += *len;
     if (rc != DP_OK)

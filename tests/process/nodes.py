@@ -214,11 +214,16 @@ def running(*nodes: Node) -> Iterator[tuple[Node, ...]]:
 
 
 def connect(a: Node, b: Node) -> None:
-    """``a`` dials ``b``, until both have one open link to the other."""
-    if not a.connected(b.id):
-        a.dial(b.address)
-    for one, other in ((a, b), (b, a)):
-        one.until(lambda one=one, other=other: one.connected(other.id), "a link")  # type: ignore[misc]
+    """``a`` dials ``b``, until each has one open link, to the other. A link that is just going may
+    still be shown, so this looks again.
+    """
+
+    def joined() -> bool:
+        if not a.connected(b.id):
+            a.dial(b.address)
+        return a.connected(b.id) and b.connected(a.id)
+
+    a.until(joined, "a link")
 
 
 @contextmanager

@@ -228,5 +228,6 @@ def test_closing_a_link_and_changing_protocols_at_once(pair: Pair) -> None:
             for number in requests:
                 assert raw.reply(number).error is None
             node.withdraw(theirs)
+            a.until(a.connected, "the link's end")
             assert both
     assert [row["pid"] for node in pair for row in node.status()["shards"]] == pids

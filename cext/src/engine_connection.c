@@ -1,0 +1,234 @@
+/* One connection: bytes between the kernel and its link. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+enum { FLUSH_ROUNDS = 8, DRAIN_ROUNDS = 4 }; /* ours: fairness between connections */
+
+/* Ask for what the connection can use now. */
+static void update_interest(struct connection *c) {
+    uint32_t want = (link_may_read(c->link) && !c->connecting ? EPOLLIN : 0) |
+                    (c->blocked || c->connecting ? EPOLLOUT : 0);
+    if (want == c->interest)
+        return;
+    struct epoll_event event = {.events = want, .data.ptr = &c->source};
+    if (epoll_ctl(c->engine->epoll, EPOLL_CTL_MOD, c->source.fd, &event) != 0)
+        link_down(c->link, DP_E_IO, (uint16_t)errno);
+    else
+        c->interest = want;
+}
+
+int connection_open(struct dp_engine *engine, struct link *link, int fd, bool connecting) {
+    struct connection *c = calloc(1, sizeof *c);
+    if (!c)
+        return DP_E_MEMORY;
+    c->source = (struct source){SOURCE_CONNECTION, fd};
+    c->engine = engine;
+    c->link = link;
+    c->connecting = connecting;
+    c->interest = connecting ? EPOLLOUT : EPOLLIN;
+    int rc = engine_add_source(engine, &c->source, c->interest);
+    if (rc != DP_OK)
+        free(c);
+    else
+        link->owner = c;
+    return rc;
+}
+
+static void unlink_resumed(struct connection *c) {
+    struct connection **at = &c->engine->resumed;
+    while (*at && *at != c)
+        at = &(*at)->next_resumed;
+    if (*at)
+        *at = c->next_resumed;
+}
+
+/* What is unread when a socket closes makes the kernel cut off what was written last. */
+static void drain(struct dp_engine *engine, int fd) {
+    for (int i = 0; i < DRAIN_ROUNDS; i++)
+        if (recv(fd, engine->rx, RX_CAP, MSG_DONTWAIT) <= 0)
+            return;
+}
+
+void connection_close(struct connection *c) {
+    struct pool *pool = &c->engine->node->pool;
+    if (c->out && c->link->close_sent)
+        (void)!send(c->source.fd, c->out->data + c->out->start, c->out->len - c->out->start,
+                    MSG_NOSIGNAL | MSG_DONTWAIT); /* a farewell: nobody is left to tell */
+    shutdown(c->source.fd, SHUT_WR);
+    drain(c->engine, c->source.fd);
+    close(c->source.fd);
+    buffer_put(pool, c->in);
+    buffer_put(pool, c->out);
+    if (c->resumed)
+        unlink_resumed(c);
+    free(c);
+}
+
+/* --- reading --- */
+
+/* Offer `len` bytes of scratch to the link and keep what it leaves. */
+static void feed(struct connection *c, size_t len) {
+    struct dp_engine *engine = c->engine;
+    size_t used;
+    if (link_receive(c->link, engine->rx, len, &used, engine->node->now_ms) == DP_OK &&
+        used < len) {
+        c->in = buffer_get(&engine->node->pool, len - used);
+        if (!c->in) {
+            link_fail(c->link, DP_E_MEMORY);
+            return;
+        }
+        c->in->len = len - used;
+        memcpy(c->in->data, engine->rx + used, len - used);
+    }
+    if (c->link->state < DP_LINK_DEAD)
+        update_interest(c);
+}
+
+/* Bring what was left last time to the front of the scratch. */
+static size_t take_rest(struct connection *c) {
+    struct buffer *in = c->in;
+    if (!in)
+        return 0;
+    size_t len = in->len;
+    memcpy(c->engine->rx, in->data, len);
+    buffer_put(&c->engine->node->pool, in);
+    c->in = NULL;
+    return len;
+}
+
+static void read_connection(struct connection *c) {
+    if (!link_may_read(c->link)) {
+        update_interest(c);
+        return;
+    }
+    size_t have = take_rest(c), cap = c->link->shake ? SHAKE_CAP : RX_CAP;
+    ssize_t n = recv(c->source.fd, c->engine->rx + have, cap - have, 0);
+    if (n > 0)
+        have += (size_t)n;
+    else if (n == 0)
+        link_down(c->link, DP_E_EOF, 0);
+    else if (errno != EAGAIN && errno != EINTR)
+        link_down(c->link, DP_E_IO, (uint16_t)errno);
+    if (have && link_may_read(c->link))
+        feed(c, have);
+}
+
+void connection_resume_later(struct link *link) {
+    struct connection *c = link->owner;
+    if (!c || c->resumed)
+        return;
+    c->resumed = true;
+    c->next_resumed = c->engine->resumed;
+    c->engine->resumed = c;
+}
+
+void connections_resume(struct dp_engine *engine) {
+    while (engine->resumed) {
+        struct connection *c = engine->resumed;
+        engine->resumed = c->next_resumed;
+        c->resumed = false;
+        size_t have = take_rest(c);
+        if (have)
+            feed(c, have);
+        else if (c->link->state < DP_LINK_DEAD)
+            update_interest(c);
+    }
+}
+
+/* --- writing --- */
+
+/* Give bytes to the kernel; returns how many it took, and sets *dead when the connection is. */
+static size_t give(struct connection *c, const uint8_t *data, size_t len, bool *dead) {
+    ssize_t n = send(c->source.fd, data, len, MSG_NOSIGNAL);
+    if (n >= 0)
+        return (size_t)n;
+    if (errno != EAGAIN && errno != EINTR) {
+        *dead = true;
+        link_down(c->link, DP_E_IO, (uint16_t)errno);
+    }
+    return 0;
+}
+
+static void keep_rest(struct connection *c, const uint8_t *data, size_t len) {
+    c->out = buffer_get(&c->engine->node->pool, len);
+    if (!c->out) {
+        link_fail(c->link, DP_E_MEMORY);
+        return;
+    }
+    memcpy(c->out->data, data, len);
+    c->out->len = len;
+}
+
+/* What the kernel did not take last time; false when it still does not take all. */
+static bool write_rest(struct connection *c) {
+    bool dead = false;
+    if (!c->out)
+        return true;
+    c->out->start += give(c, c->out->data + c->out->start, c->out->len - c->out->start, &dead);
+    if (dead || c->out->start < c->out->len)
+        return false;
+    buffer_put(&c->engine->node->pool, c->out);
+    c->out = NULL;
+    return true;
+}
+
+/* One scratch full; false when there is no more to write, or no more is taken. */
+static bool write_more(struct connection *c) {
+    struct dp_engine *engine = c->engine;
+    size_t len;
+    bool dead = false;
+    if (link_produce(c->link, engine->tx, TX_CAP, &len, engine->node->now_ms) != DP_OK || !len)
+        return false;
+    size_t n = give(c, engine->tx, len, &dead);
+    if (n < len && !dead)
+        keep_rest(c, engine->tx + n, len - n);
+    return n == len;
+}
+
+void connection_write(struct connection *c) {
+    bool more = write_rest(c);
+    for (int i = 0; more && i < FLUSH_ROUNDS; i++)
+        more = write_more(c);
+    c->blocked = c->out != NULL;
+    if (more)
+        link_mark(c->link);
+    if (c->link->state < DP_LINK_DEAD)
+        update_interest(c);
+}
+
+/* --- events --- */
+
+static void finish_connect(struct connection *c) {
+    int error = socket_error(c->source.fd);
+    if (error) {
+        link_down(c->link, DP_E_IO, (uint16_t)error);
+        return;
+    }
+    c->connecting = false;
+    link_mark(c->link);
+    update_interest(c);
+}
+
+void connection_on_events(struct connection *c, uint32_t events) {
+    if (c->link->state == DP_LINK_DEAD)
+        return;
+    if (c->connecting) {
+        finish_connect(c);
+        return;
+    }
+    if (events & EPOLLOUT)
+        connection_write(c);
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && c->link->state < DP_LINK_CLOSING) {
+        if (link_may_read(c->link))
+            read_connection(c);
+        else if (events & (EPOLLHUP | EPOLLERR))
+            link_down(c->link, DP_E_EOF, 0);
+    } else if (events & (EPOLLHUP | EPOLLERR)) {
+        link_down(c->link, DP_E_EOF, 0);
+    }
+}
