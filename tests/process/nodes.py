@@ -233,6 +233,24 @@ def app(node: Node, name: str = "app") -> Iterator[blocking.Node]:
         yield attached
 
 
+def meet(*ends: tuple[blocking.Protocol, Node]) -> None:
+    """Wait until each protocol has its node as a peer. A blocking session does nothing, not even
+    attach to its shards, while nobody calls it; so one thread calls them all in turn.
+    """
+    waiting = Waiting(PATIENCE_S)
+    missing = list(ends)
+    while missing:
+        assert waiting.left_ms(), f"no peer for {[protocol.name for protocol, _ in missing]}"
+        missing = [end for end in ends if not _has_peer(*end)]
+
+
+def _has_peer(protocol: blocking.Protocol, node: Node) -> bool:
+    try:
+        return bool(protocol.wait_peer(node.id, timeout=0.02))
+    except TimeoutError:
+        return False
+
+
 @contextmanager
 def talking(
     a: Node, b: Node, name: str, **options: Any
@@ -240,8 +258,7 @@ def talking(
     """One protocol, served by an application on each of two connected nodes, and up on both."""
     with app(a) as first, app(b) as second:
         ours, theirs = first.register(name, **options), second.register(name, **options)
-        ours.wait_peer(b.id, timeout=PATIENCE_S)
-        theirs.wait_peer(a.id, timeout=PATIENCE_S)
+        meet((ours, b), (theirs, a))
         yield ours, theirs
 
 

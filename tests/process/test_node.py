@@ -13,7 +13,7 @@ import pytest
 
 import dp2p
 from dp2p.errors import RequestError
-from process.nodes import PATIENCE_S, Node, app, expect, talking
+from process.nodes import PATIENCE_S, Node, app, expect, meet, talking
 
 Pair = tuple[Node, Node]
 
@@ -46,10 +46,11 @@ def test_versions_and_limits_are_the_common_ones(pair: Pair) -> None:
     a, b = pair
     with app(a) as first, app(b) as second:
         ours = first.register("common", version=[1, 2, 3], max_datagram=5000, types=10)
-        second.register("common", version=[2, 3, 9], max_datagram=4000, types=20)
+        theirs = second.register("common", version=[2, 3, 9], max_datagram=4000, types=20)
         first.register("other", version=1)
         second.register("other", version=2)
-        peer = ours.wait_peer(b.id, timeout=PATIENCE_S)
+        meet((ours, b), (theirs, a))
+        peer = ours.wait_peer(b.id)
         assert (peer.version, peer.max_datagram, peer.types) == (3, 4000, 10)
         with pytest.raises(RequestError, match="datagram_too_large"):
             ours.send(b.id, bytes(4001))
@@ -64,8 +65,7 @@ def test_a_withdrawn_protocol_can_be_registered_again(pair: Pair) -> None:
         events = theirs.events()
         for _ in range(5):
             ours = first.register("again")
-            expect(events, dp2p.PeerUp)
-            ours.wait_peer(b.id, timeout=PATIENCE_S)
+            meet((ours, b), (theirs, a))
             theirs.send(a.id, b"x")
             assert ours.recv(PATIENCE_S).payload == b"x"
             first.withdraw(ours)
@@ -91,6 +91,8 @@ def test_a_shared_protocol_goes_to_one_of_its_applications(pair: Pair) -> None:
     """How peers are spread over applications: tests/unit/test_negotiation.py."""
     a, b = pair
     with app(a) as first, app(a) as second, app(b) as other:
+        for name, one in (("warm-1", first), ("warm-2", second)):  # both are attached everywhere
+            meet((one.register(name), b), (other.register(name), a))
         shared = [one.register("shared", shared=True) for one in (first, second)]
         peer = other.register("shared")
         peer.wait_peer(a.id, timeout=PATIENCE_S)
@@ -149,8 +151,7 @@ def test_a_killed_application_goes_off_the_air(pair: Pair, talker: subprocess.Po
         b.until(lambda: b.lost()["unroutable"] >= 1, "the lost message to be counted")
         assert (b.lost()["blocked"], b.lost()["malformed"]) == (0, 0)
         with app(b) as second:
-            second.register("echo")
-            ours.wait_peer(b.id, timeout=PATIENCE_S)
+            meet((ours, b), (second.register("echo"), a))
         near.send(b.id, b"still here")
         assert far.recv(PATIENCE_S).payload == b"still here"
 

@@ -15,7 +15,7 @@ import dp2p
 from dp2p import keys
 from dp2p.errors import RequestError
 from process.fakes import Waiting
-from process.nodes import PATIENCE_S, Node, app, connect, expect, running, talking
+from process.nodes import PATIENCE_S, Node, app, connect, expect, meet, running, talking
 
 Pair = tuple[Node, Node]
 
@@ -219,7 +219,7 @@ def test_out_of_file_descriptors(node_of: NodeOf) -> None:
             protocol = newcomer.register("late")
             assert protocol.name == "late"
             with app(other) as far:
-                far.register("late").wait_peer(node.id, timeout=PATIENCE_S)
+                meet((far.register("late"), node), (protocol, other))
         for i in range(20):
             ours.send(other.id, b"%d" % i)
             assert theirs.recv(PATIENCE_S).payload == b"%d" % i

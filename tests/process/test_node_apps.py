@@ -11,7 +11,7 @@ import zmq
 import dp2p
 from dp2p import records
 from dp2p.records import DATAGRAM_COST, Kind, Position
-from process.nodes import PATIENCE_S, Node, app, expect, talking
+from process.nodes import PATIENCE_S, Node, app, expect, meet, talking
 from process.raw import RawApp
 
 Pair = tuple[Node, Node]
@@ -62,8 +62,7 @@ def test_an_application_that_reads_but_does_not_consume(pair: Pair) -> None:
         options = {"window": 1 << 20, "max_datagram": 10_000}
         ours = [first.register(name, **options) for name in ("taken", "left")]
         theirs = [second.register(name, **options) for name in ("taken", "left")]
-        ours[1].wait_peer(b.id, timeout=PATIENCE_S)
-        ours[0].wait_peer(b.id, timeout=PATIENCE_S)
+        meet(*((one, b) for one in ours), *((one, a) for one in theirs))
         accepted = (1 << 20) // (10_000 + DATAGRAM_COST)
         for _ in range(accepted):
             ours[1].send_nowait(b.id, bytes(10_000))

@@ -15,7 +15,7 @@ import pytest
 import dp2p
 from dp2p import blocking
 from process.fakes import FakeApp, Waiting
-from process.nodes import PATIENCE_S, Node, app, connect, expect, running, talking
+from process.nodes import PATIENCE_S, Node, app, connect, expect, meet, running, talking
 
 Pair = tuple[Node, Node]
 LARGE = 8 << 20
@@ -130,9 +130,7 @@ def test_a_killed_shard(pair: Pair, side: int) -> None:
         killed = victim.kill(name)
         for each in events:
             expect(each, dp2p.PeerDown)
-        waits = [(ours, b), (theirs, a)]
-        for protocol, peer in (waits[side], waits[1 - side]):  # who lost a shard attaches first
-            protocol.wait_peer(peer.id, timeout=PATIENCE_S)
+        meet((ours, b), (theirs, a))
         ours.send(b.id, b"after")
         assert theirs.recv(PATIENCE_S).payload == b"after"
         theirs.send(a.id, b"and back")
