@@ -23,6 +23,8 @@ from dp2p.transport import Node
 
 MESSAGES_PER_TURN = 64  # taken from applications before the network has its turn again
 LINGER_MS = 100
+REFUSALS_MAX = 1000  # told to one application, which may not be reading; one is forgiven a second
+STRANGERS_MAX = 4096  # identities without a session whose refusals are counted
 RECEIVE_MARK = 256  # messages of one application that may wait here; more wait at its end
 
 log = Log("shard.applications")
@@ -37,6 +39,8 @@ class Application:
     name: str
     identity: bytes
     sink: int
+    refusals: int = 0
+    "Records refused, less those forgiven."
 
 
 @dataclass(slots=True)
@@ -65,6 +69,8 @@ class Applications:
         self._by_identity: dict[bytes, Application] = {}
         self._by_sink: dict[int, Application] = {}
         self.by_session: dict[str, Application] = {}
+        self._strangers: dict[bytes, int] = {}
+        "Refused ATTACHes by identity."
         self._kept: dict[int, Any] = {}
         self._token = 0
         self.counters = Counters()
@@ -100,9 +106,9 @@ class Applications:
         token = _token_of(message)
         app = self._known.get(token)
         if app is None:
-            self.counters.refused_attach += 1
-            self._send_error(identity, "unknown_session", "this shard knows no such session")
+            self._refuse_attach(identity)
             return False
+        self._strangers.pop(identity, None)
         if before := self.by_session.get(token):
             self._forget(before)  # its flows must end before it can begin anew
             self._send_error(identity, "unknown_session", "the session was attached; attach again")
@@ -112,6 +118,16 @@ class Applications:
         self._node.sink_push(sink, records.encode_json(Kind.ATTACHED, 0, {}))
         log.debug("application attached", name=app.name)
         return True
+
+    def _refuse_attach(self, identity: bytes) -> None:
+        """Say so, but not for ever: whoever does not read would pile up what is said to it."""
+        self.counters.refused_attach += 1
+        times = self._strangers.pop(identity, 0) + 1
+        self._strangers[identity] = times
+        if len(self._strangers) > STRANGERS_MAX:
+            del self._strangers[next(iter(self._strangers))]
+        if times <= REFUSALS_MAX:
+            self._send_error(identity, "unknown_session", "this shard knows no such session")
 
     def _add(self, app: Application) -> None:
         self._by_identity[app.identity] = self._by_sink[app.sink] = app
@@ -179,9 +195,26 @@ class Applications:
         for sink in lost:
             self.give_up(self._by_sink[sink])
 
+    def refused(self, app: Application, flow: int, code: str, message: str) -> None:
+        """Tell an application of a refused record; give it up when it goes too far."""
+        app.refusals += 1
+        if app.refusals == 1:
+            log.warning("record refused", application=app.name, code=code)
+        self.tell(app, Kind.ERROR, flow, {"code": code, "message": message})
+        if app.refusals > REFUSALS_MAX:
+            self.deliver()
+            self._strangers[app.identity] = REFUSALS_MAX
+            if app.sink in self._by_sink:  # else it has gone while it was told
+                self.give_up(app)
+
+    def forgive(self) -> None:
+        """A second has passed."""
+        for app in self.by_session.values():
+            app.refusals = max(0, app.refusals - 1)
+
     def give_up(self, app: Application) -> None:
-        """Its data socket is gone."""
-        log.warning("application gone", name=app.name)
+        """Its data socket is gone, or nothing it sends makes sense."""
+        log.warning("application given up", name=app.name)
         self._forget(app)
         self._gone(app.session)
 

@@ -16,7 +16,6 @@ from dp2p.errors import TransportError
 from dp2p.hello import CloseReason, Hello, HelloError, decode_hello
 from dp2p.keys import Identity
 from dp2p.logs import Log
-from dp2p.records import Kind
 from dp2p.shards.applications import Applications
 from dp2p.shards.fabric import Fabric
 from dp2p.shards.links import Links, endpoint_text
@@ -164,6 +163,7 @@ class Shard:
             self._say_hello()
             return
         self._next_heartbeat = now + HEARTBEAT_S
+        self._apps.forgive()
         stats = {
             **self._engine.stats(),
             "cpu_s": round(self._cpu(), 3),
@@ -235,8 +235,7 @@ class Shard:
             return
         refusal = ("refused", status_name(event.status))
         code, message = _REFUSED.get(event.status, refusal)
-        log.warning("record refused", application=app.name, code=code)
-        self._apps.tell(app, Kind.ERROR, event.flow, {"code": code, "message": message})
+        self._apps.refused(app, event.flow, code, message)
 
     def _app_gone(self, session: str) -> None:
         self._fabric.send(bus.AppGone(session=session))

@@ -111,6 +111,15 @@ def position(flow: int, datagrams: int, size: int) -> bytes:
     return records.encode_position(Kind.CONSUMED, flow, Position(0, datagrams, size))
 
 
+def test_one_who_sends_only_garbage_is_given_up(mischief: Mischief) -> None:
+    """It never reads, so what it is told would pile up in the shard."""
+    events = mischief.peer.events()
+    expect(events, dp2p.PeerUp)
+    for _ in range(1100):
+        mischief.raw.send(data(mischief.flow + 1000, b"x"))
+    expect(events, dp2p.PeerDown)
+
+
 GARBAGE = [
     b"\0",
     b"garbage that is no record at all, but long enough to be one",

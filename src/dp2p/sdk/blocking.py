@@ -16,6 +16,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,6 +40,10 @@ from dp2p.sdk.signals import Replied
 from dp2p.sdk.sockets import Reader, Socket
 from dp2p.sdk.types import Batch, Event, Message, Peer
 
+SHARDS_S = 1.0
+"""How long ``attach`` waits for shards that are starting. What they say later is read by the next
+call that waits.
+"""
 _SLICE_S = 0.5  # longest wait before the heartbeat thread's news are looked at
 
 
@@ -55,6 +60,7 @@ def attach(
     node = Node(run_dir, endpoint, name)
     try:
         node._call(node._driver.session.attach(), timeout)
+        node._driver.await_shards(time.monotonic() + SHARDS_S)
     except RequestError as error:
         node._driver.close()
         if error.code == "timeout":
@@ -129,6 +135,14 @@ class _Driver(Driver):
         if not ready and deadline is not None and time.monotonic() >= deadline:
             self._confirm(math.inf)  # the application may be about to do something else
             raise TimeoutError
+
+    def await_shards(self, deadline: float) -> None:
+        """Until every shard knows this application, so that what it registers is on the air even
+        while it does something else.
+        """
+        with suppress(TimeoutError):
+            while not all(port.attached for port in self.session.ports.values()):
+                self.wait(deadline)
 
     def _read(self, socket: Socket) -> None:
         """One message: asking a socket whether there is another costs as much as polling all."""
