@@ -12,7 +12,7 @@ enum {
     EVENTS_PER_POLL = 256,
     RX_CAP = 262144,   /* read at a time */
     SHAKE_CAP = 36864, /* and during a handshake: more than its longest message */
-    TX_CAP = 4 * FRAME_WIRE_MAX
+    TX_CAP = 8 * FRAME_WIRE_MAX
 };
 
 enum source_kind { SOURCE_LISTENER, SOURCE_CONNECTION, SOURCE_WATCH };
