@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import resource
 import secrets
 import signal
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from dp2p import config, keys, logs
 from dp2p.coordinator.node import Node
+from dp2p.descriptors import raise_limit
 from dp2p.errors import Dp2pError
 
 DESCRIPTORS_MAX = 1 << 16  # ours: a socket for each application and shard
@@ -28,19 +28,12 @@ def main() -> int:
         settings = config.read_resolved(path)
         logs.setup("coordinator", settings.node.log_level, settings.node.log_format)
         identity = keys.load(Path(settings.node.key_file))
-        _raise_descriptors()
+        raise_limit(DESCRIPTORS_MAX)
         asyncio.run(_run(settings, identity))
     except Dp2pError as error:
         print(f"dp2p coordinator: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _raise_descriptors() -> None:
-    """As many as are allowed: libzmq aborts the process when it has none for an application."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _run(settings: config.Config, identity: keys.Identity) -> None:

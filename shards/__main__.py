@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import resource
 import secrets
 import signal
 import sys
@@ -15,6 +14,7 @@ from types import FrameType
 import msgspec
 
 from dp2p import config, keys, logs
+from dp2p.descriptors import raise_limit
 from dp2p.errors import Dp2pError
 from dp2p.shards.shard import Shard
 from dp2p.transport import process_tune
@@ -40,12 +40,8 @@ def main() -> int:
 
 
 def _with_room(settings: config.Config) -> config.Config:
-    """Raise the limit on descriptors as far as it goes, and have no more links than leave room for
-    local sockets: libzmq aborts the process when it has no descriptor for an application.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    """Raise the limit on descriptors, and have no more links than leave room for local sockets."""
+    most = raise_limit(DESCRIPTORS_MAX)
     fitting = max(1, most - most // 8 - DESCRIPTORS_KEPT)
     limits = settings.limits
     limits = msgspec.structs.replace(
