@@ -52,12 +52,20 @@ static int sodium_open(void *state, const uint8_t *key, const uint8_t *nonce, co
     return bad ? DP_E_AUTH : DP_OK;
 }
 
+/* libsodium takes a message in one piece. */
+static int sodium_seal_parts(void *state, const uint8_t *key, const uint8_t *nonce, uint8_t *out,
+                             size_t head_len, const uint8_t *tail, size_t tail_len, uint8_t *tag) {
+    memcpy(out + head_len, tail, tail_len);
+    return sodium_seal(state, key, nonce, NULL, 0, out, tag, out, head_len + tail_len);
+}
+
 const struct aead_provider aead_libsodium = {
     .name = "libsodium",
     .start = sodium_start,
     .stop = sodium_stop,
     .seal = sodium_seal,
     .open = sodium_open,
+    .seal_parts = sodium_seal_parts,
 };
 
 /* --- selection ------------------------------------------------------------------------------ */
@@ -123,6 +131,17 @@ int aead_seal(struct aead *aead, const uint8_t key[DP_KEY_LEN], uint64_t nonce, 
         return DP_E_SIZE;
     encode_nonce(npub, nonce);
     return aead->provider->seal(aead->state, key, npub, ad, ad_len, out, out + len, in, len);
+}
+
+int aead_seal_parts(struct aead *aead, const uint8_t key[DP_KEY_LEN], uint64_t nonce, uint8_t *out,
+                    size_t head_len, const uint8_t *tail, size_t tail_len) {
+    uint8_t npub[AEAD_NONCE_LEN];
+    size_t len = head_len + tail_len;
+    if (head_len > INT_MAX || tail_len > INT_MAX || len > INT_MAX - DP_TAG_LEN)
+        return DP_E_SIZE;
+    encode_nonce(npub, nonce);
+    return aead->provider->seal_parts(aead->state, key, npub, out, head_len, tail, tail_len,
+                                      out + len);
 }
 
 int aead_open(struct aead *aead, const uint8_t key[DP_KEY_LEN], uint64_t nonce, const uint8_t *ad,

@@ -63,6 +63,21 @@ static int evp_seal(void *state, const uint8_t *key, const uint8_t *nonce, const
     return EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, DP_TAG_LEN, tag) ? DP_OK : DP_E_STATE;
 }
 
+static int evp_seal_parts(void *state, const uint8_t *key, const uint8_t *nonce, uint8_t *out,
+                          size_t head_len, const uint8_t *tail, size_t tail_len, uint8_t *tag) {
+    EVP_CIPHER_CTX *ctx = ((struct evp_state *)state)->seal;
+    int n;
+    if (!EVP_EncryptInit_ex2(ctx, NULL, key, nonce, NULL))
+        return DP_E_STATE;
+    if (head_len > 0 && !EVP_EncryptUpdate(ctx, out, &n, out, (int)head_len))
+        return DP_E_STATE;
+    if (tail_len > 0 && !EVP_EncryptUpdate(ctx, out + head_len, &n, tail, (int)tail_len))
+        return DP_E_STATE;
+    if (!EVP_EncryptFinal_ex(ctx, tag, &n))
+        return DP_E_STATE;
+    return EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, DP_TAG_LEN, tag) ? DP_OK : DP_E_STATE;
+}
+
 static int evp_open(void *state, const uint8_t *key, const uint8_t *nonce, const uint8_t *ad,
                     size_t ad_len, uint8_t *out, const uint8_t *tag, const uint8_t *in,
                     size_t len) {
@@ -86,6 +101,7 @@ const struct aead_provider aead_openssl = {
     .stop = evp_stop,
     .seal = evp_seal,
     .open = evp_open,
+    .seal_parts = evp_seal_parts,
 };
 
 #endif

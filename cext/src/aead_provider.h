@@ -11,6 +11,10 @@ enum { AEAD_NONCE_LEN = 12 };
 typedef int aead_seal_fn(void *state, const uint8_t key[DP_KEY_LEN],
                          const uint8_t nonce[AEAD_NONCE_LEN], const uint8_t *ad, size_t ad_len,
                          uint8_t *out, uint8_t tag[DP_TAG_LEN], const uint8_t *in, size_t len);
+/* Plaintext in two places: `head_len` bytes at `out`, in place, and `tail`; no associated data. */
+typedef int aead_seal_parts_fn(void *state, const uint8_t key[DP_KEY_LEN],
+                               const uint8_t nonce[AEAD_NONCE_LEN], uint8_t *out, size_t head_len,
+                               const uint8_t *tail, size_t tail_len, uint8_t tag[DP_TAG_LEN]);
 /* DP_E_AUTH leaves out[len] undefined: the caller wipes it. */
 typedef int aead_open_fn(void *state, const uint8_t key[DP_KEY_LEN],
                          const uint8_t nonce[AEAD_NONCE_LEN], const uint8_t *ad, size_t ad_len,
@@ -23,6 +27,7 @@ struct aead_provider {
     void (*stop)(void *state);  /* wipes and frees it; NULL is allowed */
     aead_seal_fn *seal;
     aead_open_fn *open;
+    aead_seal_parts_fn *seal_parts;
 };
 
 extern const struct aead_provider aead_libsodium;

@@ -27,6 +27,18 @@ int cipher_seal(struct cipher_state *cs, struct aead *aead, const uint8_t *ad, s
     return rc;
 }
 
+int cipher_seal_parts(struct cipher_state *cs, struct aead *aead, uint8_t *out, size_t head_len,
+                      const uint8_t *tail, size_t tail_len) {
+    if (!cs->has_key)
+        return DP_E_STATE;
+    if (cs->n == UINT64_MAX)
+        return DP_E_NONCE;
+    int rc = aead_seal_parts(aead, cs->k, cs->n, out, head_len, tail, tail_len);
+    if (rc == DP_OK)
+        cs->n++;
+    return rc;
+}
+
 int cipher_open(struct cipher_state *cs, struct aead *aead, const uint8_t *ad, size_t ad_len,
                 uint8_t *out, const uint8_t *in, size_t len) {
     if (!cs->has_key)

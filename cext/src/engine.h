@@ -45,6 +45,7 @@ struct dp_engine {
     int spare_fd; /* given up for a moment to refuse politely when descriptors run out */
     struct source listeners[LISTENERS_MAX];
     struct watch watches[WATCHES_MAX];
+    uint64_t bytes_in_before;   /* when it last waited */
     struct connection *resumed; /* whose links read again */
     uint8_t *rx, *tx;           /* scratch of RX_CAP and TX_CAP bytes */
 };

@@ -4,7 +4,10 @@
 
 #include "bytes.h"
 
-enum { PIECE_MIN = 1024 }; /* ours: a smaller rest of a frame stays empty */
+enum {
+    PIECE_MIN = 1024, /* ours: a smaller rest of a frame stays empty */
+    TAIL_MIN = 4096   /* ours: what is shorter is copied */
+};
 
 void flow_queue(struct flow *f, struct item *item, struct position cost) {
     item->next = NULL;
@@ -41,7 +44,8 @@ static size_t put_whole(struct flow *f, struct item *it, uint8_t *out, size_t ro
 }
 
 /* A piece of a datagram that does not fit; the frame is full behind it, or nearly. */
-static size_t put_piece(struct flow *f, struct item *it, uint8_t *out, size_t room) {
+static size_t put_piece(struct flow *f, struct item *it, uint8_t *out, size_t room,
+                        struct tail *tail) {
     uint32_t len = item_len(it), rest = len - it->offset;
     size_t header = it->offset ? NEXT_HEADER : FIRST_HEADER;
     if (room < header + PIECE_MIN && room < header + rest)
@@ -52,7 +56,10 @@ static size_t put_piece(struct flow *f, struct item *it, uint8_t *out, size_t ro
     else
         segment_put_first(out, f->peer_number, load16(it->types + 2 * (size_t)it->index), len,
                           (uint16_t)piece);
-    memcpy(out + header, it->payload, piece);
+    if (tail && header + piece == room && piece >= TAIL_MIN && !it->blob->owned)
+        *tail = (struct tail){it->payload, piece};
+    else
+        memcpy(out + header, it->payload, piece);
     it->payload += piece;
     it->offset += (uint32_t)piece;
     if (it->offset == len) {
@@ -74,13 +81,13 @@ static void unlink_head(struct flow *f, struct item **done) {
 }
 
 size_t flow_fill(struct flow *f, uint8_t *out, size_t room, size_t budget, struct item **done,
-                 bool *drained) {
+                 bool *drained, struct tail *tail) {
     size_t used = 0;
     while (f->send.head && used < budget) {
         struct item *it = f->send.head;
         size_t n = put_whole(f, it, out + used, room - used, budget - used);
         if (n == 0 && it->index < it->count)
-            n = put_piece(f, it, out + used, room - used);
+            n = put_piece(f, it, out + used, room - used, tail);
         used += n;
         if (it->index == it->count)
             unlink_head(f, done);

@@ -72,11 +72,18 @@ struct flow {
 /* Queue a record that was checked; the flow's send position moves. */
 void flow_queue(struct flow *flow, struct item *item, struct position cost);
 
+/* Bytes of an application's message that end a frame and need not be copied into it. */
+struct tail {
+    const uint8_t *data; /* valid until the message is released */
+    size_t len;          /* 0: none */
+};
+
 /* Write segments of queued datagrams: at most `room` bytes, and no further datagram once `budget`
  * bytes are written. Returns bytes written; 0 when the rest of a frame is too small to bother.
- * *drained says that the queue is empty. Fully sent items are unlinked into *done. */
+ * *drained says that the queue is empty. Fully sent items are unlinked into *done. With `tail`, a piece
+ * that fills the room may be left where it is: *tail says where, and it counts as written. */
 size_t flow_fill(struct flow *flow, uint8_t *out, size_t room, size_t budget, struct item **done,
-                 bool *drained);
+                 bool *drained, struct tail *tail);
 
 /* Account for a datagram that begins to arrive.
  * Errors: DP_E_DATAGRAM beyond the declared size or types, or amid another; DP_E_CREDIT. */

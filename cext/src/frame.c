@@ -40,13 +40,15 @@ static const uint8_t *current_mask(struct frame_cipher *fc) {
     return fc->mask[fc->cipher.n % MASKS_PER_BLOCK];
 }
 
-int frame_seal(struct frame_cipher *fc, struct aead *aead, uint8_t *wire, size_t len) {
-    if (len < 1 || len > DP_FRAME_MAX)
+int frame_seal(struct frame_cipher *fc, struct aead *aead, uint8_t *wire, size_t len,
+               const uint8_t *tail, size_t tail_len) {
+    if (len < 1 || len > DP_FRAME_MAX || tail_len > len)
         return DP_E_SIZE;
     const uint8_t *mask = current_mask(fc);
     uint8_t *body = wire + FRAME_HEADER;
     store16(wire, (uint16_t)((len + DP_TAG_LEN) ^ load16(mask)));
-    int rc = cipher_seal(&fc->cipher, aead, NULL, 0, body, body, len);
+    int rc = tail_len ? cipher_seal_parts(&fc->cipher, aead, body, len - tail_len, tail, tail_len)
+                      : cipher_seal(&fc->cipher, aead, NULL, 0, body, body, len);
     if (rc != DP_OK)
         return rc;
     fc->key_bytes += len;

@@ -36,8 +36,10 @@ struct frame_cipher {
 int frame_init(struct frame_cipher *fc, const struct cipher_state *cipher, uint64_t now_ms);
 
 /* Seal the plaintext that stands at wire + FRAME_HEADER, in place; the frame is then
- * FRAME_OVERHEAD + len bytes at `wire`. 1 <= len <= DP_FRAME_MAX. Errors: DP_E_SIZE, DP_E_NONCE. */
-int frame_seal(struct frame_cipher *fc, struct aead *aead, uint8_t *wire, size_t len);
+ * FRAME_OVERHEAD + len bytes at `wire`. 1 <= len <= DP_FRAME_MAX. The last tail_len of them are taken
+ * from `tail` instead. Errors: DP_E_SIZE, DP_E_NONCE. */
+int frame_seal(struct frame_cipher *fc, struct aead *aead, uint8_t *wire, size_t len,
+               const uint8_t *tail, size_t tail_len);
 
 /* The size on the wire of the frame that starts with `header`, without advancing.
  * Errors: DP_E_FRAME when it cannot be a frame's. */

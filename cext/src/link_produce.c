@@ -6,7 +6,9 @@
 struct frame_writer {
     uint8_t *plain;
     size_t len, cap;
-    bool ends; /* nothing may follow in this frame */
+    bool ends;   /* nothing may follow in this frame */
+    bool closed; /* its last byte is for a REKEY */
+    struct tail tail;
 };
 
 static size_t room(const struct frame_writer *w) {
@@ -21,7 +23,7 @@ static void put_control(struct link *link, struct frame_writer *w) {
         return;
     struct item *done = NULL;
     bool drained;
-    w->len += flow_fill(control, w->plain + w->len, room(w), 1, &done, &drained);
+    w->len += flow_fill(control, w->plain + w->len, room(w), 1, &done, &drained, NULL);
     w->ends = true;
     items_release(link->node, done);
 }
@@ -59,8 +61,8 @@ static void put_datagrams(struct link *link, struct frame_writer *w) {
         struct item *done = NULL;
         bool drained;
         struct position before = flow->send.sent;
-        size_t n =
-            flow_fill(flow, w->plain + w->len, room(w), (size_t)flow->deficit, &done, &drained);
+        size_t n = flow_fill(flow, w->plain + w->len, room(w), (size_t)flow->deficit, &done,
+                             &drained, w->closed ? NULL : &w->tail);
         w->len += n;
         count_sent(link, before, flow->send.sent);
         sched_charge(&link->sched, flow, n);
@@ -98,7 +100,8 @@ static void fill_frame(struct link *link, struct frame_writer *w) {
 static int put_frame(struct link *link, uint8_t *out, size_t *len, uint64_t now_ms) {
     bool rekey = link->state == DP_LINK_OPEN && rekey_due(link, now_ms);
     struct frame_writer w = {.plain = out + FRAME_HEADER,
-                             .cap = rekey ? DP_FRAME_MAX - REKEY_SIZE : DP_FRAME_MAX};
+                             .cap = rekey ? DP_FRAME_MAX - REKEY_SIZE : DP_FRAME_MAX,
+                             .closed = rekey};
     fill_frame(link, &w);
     rekey = rekey && !w.ends; /* else in the next frame, alone if need be */
     if (rekey)
@@ -106,7 +109,7 @@ static int put_frame(struct link *link, uint8_t *out, size_t *len, uint64_t now_
     *len = 0;
     if (w.len == 0)
         return DP_OK;
-    int rc = frame_seal(&link->ciphers[0], link->node->aead, out, w.len);
+    int rc = frame_seal(&link->ciphers[0], link->node->aead, out, w.len, w.tail.data, w.tail.len);
     if (rc == DP_OK && rekey)
         rc = frame_rekey(&link->ciphers[0], link->node->aead, now_ms);
     if (rc != DP_OK)

@@ -390,8 +390,8 @@ static inline void pair_inject(struct pair *p, int to, const uint8_t *plain, siz
     struct link *from = pair_link(p, 1 - to);
     CHECK(PAIR_WIRE - side->on_wire >= FRAME_OVERHEAD + len);
     memcpy(side->wire + side->on_wire + FRAME_HEADER, plain, len);
-    CHECK(frame_seal(&from->ciphers[0], from->node->aead, side->wire + side->on_wire, len) ==
-          DP_OK);
+    CHECK(frame_seal(&from->ciphers[0], from->node->aead, side->wire + side->on_wire, len, NULL,
+                     0) == DP_OK);
     side->on_wire += FRAME_OVERHEAD + len;
 }
 

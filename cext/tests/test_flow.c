@@ -119,10 +119,10 @@ static void test_accept(void) {
 
 /* --- segments ---------------------------------------------------------------------------------------- */
 
-static void queue(const uint32_t *len, uint32_t count) {
+static void queue(const uint32_t *len, uint32_t count, bool owned) {
     uint64_t sum = 0;
     flow = (struct flow){.peer_number = 5};
-    blob = (struct blob){.items = 1, .owned = true};
+    blob = (struct blob){.items = 1, .owned = owned};
     for (uint32_t i = 0; i < count; i++, sum += len[i - 1]) {
         store32(lengths + 4 * (size_t)i, len[i]);
         store16(types + 2 * (size_t)i, (uint16_t)(100 + i));
@@ -133,13 +133,21 @@ static void queue(const uint32_t *len, uint32_t count) {
 }
 
 /* Fill frames of `room` with `budget` and rebuild the datagrams; returns the frames it took, or 0
- * when the flow gave nothing. */
-static unsigned drain(int id, const uint32_t *len, uint32_t count, size_t room, size_t budget) {
+ * when the flow gave nothing. With `tails`, what it leaves in place is put where it belongs, and
+ * counted. */
+static unsigned drain(int id, const uint32_t *len, uint32_t count, size_t room, size_t budget,
+                      unsigned *tails) {
     unsigned frames = 0;
     uint32_t n = 0, have = 0, at = 0;
     struct item *done = NULL;
     for (bool drained = false; !drained; frames++) {
-        size_t used = flow_fill(&flow, out, room, budget, &done, &drained);
+        struct tail tail = {NULL, 0};
+        size_t used = flow_fill(&flow, out, room, budget, &done, &drained, tails ? &tail : NULL);
+        if (tail.len) {
+            CHECK_ROW(id, used == room && tail.len >= 4096 && tail.len < used);
+            memcpy(out + used - tail.len, tail.data, tail.len);
+            ++*tails;
+        }
         if (used == 0)
             return 0;
         CHECK_ROW(id, used <= room && drained == !flow.send.head);
@@ -166,28 +174,35 @@ static void test_fill(void) {
         int id;
         uint32_t len[MOST], count;
         size_t room, budget;
-        unsigned frames;
+        unsigned frames, tails;
     } ROWS[] = {
-        {1, {0}, 1, 6, 1, 1},
-        {2, {0, 0, 0, 0}, 4, 100, 100, 1},
-        {3, {0, 0, 0, 0}, 4, 100, 1, 4},  /* budget: one at a time */
-        {4, {10, 10, 10}, 3, 100, 17, 2}, /* budget: passed by the second */
-        {5, {32762}, 1, 32768, 1, 1},     /* whole */
-        {6, {32763}, 1, 32768, 1, 2},     /* in two pieces */
-        {7, {65522}, 1, 32768, 1, 2},     /* two full frames */
-        {8, {65523}, 1, 32768, 1, 3},
-        {9, {200000}, 1, 32768, 1 << 20, 7},
-        {10, {100, 0, 40000, 5, 0}, 5, 32768, 1 << 20, 2},
-        {11, {900, 900}, 2, 1000, 1 << 20, 2}, /* a rest too small for a piece stays empty */
-        {12, {100}, 1, 105, 1 << 20, 0},       /* one byte short: nothing */
-        {13, {5000}, 1, 1033, 1 << 20, 0},     /* FIRST with less than 1024 bytes */
-        {14, {5000}, 1, 1034, 1 << 20, 5},
-        {15, {1, 50000, 1}, 3, 32768, 1 << 20, 2},
+        {1, {0}, 1, 6, 1, 1, 0},
+        {2, {0, 0, 0, 0}, 4, 100, 100, 1, 0},
+        {3, {0, 0, 0, 0}, 4, 100, 1, 4, 0},  /* budget: one at a time */
+        {4, {10, 10, 10}, 3, 100, 17, 2, 0}, /* budget: passed by the second */
+        {5, {32762}, 1, 32768, 1, 1, 0},     /* whole */
+        {6, {32763}, 1, 32768, 1, 2, 1},     /* in two pieces */
+        {7, {65522}, 1, 32768, 1, 2, 2},     /* two full frames */
+        {8, {65523}, 1, 32768, 1, 3, 2},
+        {9, {200000}, 1, 32768, 1 << 20, 7, 6},
+        {10, {100, 0, 40000, 5, 0}, 5, 32768, 1 << 20, 2, 1},
+        {11, {900, 900}, 2, 1000, 1 << 20, 2, 0}, /* a rest too small for a piece stays empty */
+        {12, {100}, 1, 105, 1 << 20, 0, 0},       /* one byte short: nothing */
+        {13, {5000}, 1, 1033, 1 << 20, 0, 0},     /* FIRST with less than 1024 bytes */
+        {14, {5000}, 1, 1034, 1 << 20, 5, 0},
+        {15, {1, 50000, 1}, 3, 32768, 1 << 20, 2, 1},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
-        queue(ROWS[i].len, ROWS[i].count);
+        for (int owned = 0; owned < 2; owned++) {
+            unsigned tails = 0;
+            queue(ROWS[i].len, ROWS[i].count, owned);
+            CHECK_ROW(ROWS[i].id, drain(ROWS[i].id, ROWS[i].len, ROWS[i].count, ROWS[i].room,
+                                        ROWS[i].budget, &tails) == ROWS[i].frames);
+            CHECK_ROW(ROWS[i].id, tails == (owned ? 0 : ROWS[i].tails));
+        }
+        queue(ROWS[i].len, ROWS[i].count, false);
         CHECK_ROW(ROWS[i].id, drain(ROWS[i].id, ROWS[i].len, ROWS[i].count, ROWS[i].room,
-                                    ROWS[i].budget) == ROWS[i].frames);
+                                    ROWS[i].budget, NULL) == ROWS[i].frames);
     }
 }
 
@@ -196,13 +211,13 @@ static void test_short_rest(void) {
     static const uint32_t LEN[] = {2000};
     struct item *done = NULL;
     bool drained;
-    queue(LEN, 1);
-    CHECK(flow_fill(&flow, out, 1910, 1, &done, &drained) == 1910 && item.offset == 1900);
-    CHECK(flow_fill(&flow, out, 103, 1, &done, &drained) == 0 && !drained && !done);
+    queue(LEN, 1, false);
+    CHECK(flow_fill(&flow, out, 1910, 1, &done, &drained, NULL) == 1910 && item.offset == 1900);
+    CHECK(flow_fill(&flow, out, 103, 1, &done, &drained, NULL) == 0 && !drained && !done);
     CHECK(flow.send.sent.datagrams == 0);
-    CHECK(flow_fill(&flow, out, 104, 1, &done, &drained) == 104 && drained && done == &item);
+    CHECK(flow_fill(&flow, out, 104, 1, &done, &drained, NULL) == 104 && drained && done == &item);
     CHECK(flow.send.sent.datagrams == 1 && flow.send.sent.bytes == 2016);
-    CHECK(flow_fill(&flow, out, 1000, 1, &done, &drained) == 0 && drained);
+    CHECK(flow_fill(&flow, out, 1000, 1, &done, &drained, NULL) == 0 && drained);
 }
 
 int main(void) {

@@ -20,7 +20,7 @@ static void start(void) {
 /* The frame of plain[len] at `out`. */
 static void seal(uint8_t *out, size_t len) {
     memcpy(out + FRAME_HEADER, plain, len);
-    CHECK(frame_seal(&tx, aead, out, len) == DP_OK);
+    CHECK(frame_seal(&tx, aead, out, len, NULL, 0) == DP_OK);
 }
 
 /* Open the frame at `in`, of `expected` bytes of plaintext. */
@@ -58,12 +58,38 @@ static void test_sizes(void) {
         struct frame_cipher before = tx;
         if (ROWS[i].len <= DP_FRAME_MAX)
             memcpy(wire + FRAME_HEADER, plain, ROWS[i].len);
-        CHECK_ROW(ROWS[i].id, frame_seal(&tx, aead, wire, ROWS[i].len) == ROWS[i].rc);
+        CHECK_ROW(ROWS[i].id, frame_seal(&tx, aead, wire, ROWS[i].len, NULL, 0) == ROWS[i].rc);
         if (ROWS[i].rc == DP_OK)
             CHECK_ROW(ROWS[i].id, open_frame(wire, ROWS[i].len) == DP_OK);
         else
             CHECK_ROW(ROWS[i].id, memcmp(&before, &tx, sizeof tx) == 0);
     }
+}
+
+/* Plaintext in two places makes the same frame as in one. */
+static void test_tail(void) {
+    static const size_t LEN = DP_FRAME_MAX;
+    static const size_t TAILS[] = {1, 15, 16, 63, 64, 65, 4096, DP_FRAME_MAX - 4, DP_FRAME_MAX};
+    for (size_t i = 0; i < sizeof TAILS / sizeof TAILS[0]; i++) {
+        size_t head = LEN - TAILS[i];
+        start();
+        seal(wire, LEN);
+        start();
+        memset(other, 0xee, sizeof other);
+        memcpy(other + FRAME_HEADER, plain, head);
+        CHECK(frame_seal(&tx, aead, other, LEN, plain + head, TAILS[i]) == DP_OK);
+        CHECK(memcmp(wire, other, FRAME_OVERHEAD + LEN) == 0);
+        CHECK(open_frame(other, LEN) == DP_OK && tx.key_bytes == LEN && tx.cipher.n == 1);
+    }
+    struct frame_cipher before = tx;
+    CHECK(frame_seal(&tx, aead, other, 5, plain, 6) == DP_E_SIZE);
+    tx.cipher.has_key = false;
+    CHECK(frame_seal(&tx, aead, other, 5, plain, 5) == DP_E_STATE);
+    tx.cipher.has_key = true;
+    CHECK(memcmp(&before, &tx, sizeof tx) == 0);
+    tx.cipher.n = UINT64_MAX;
+    CHECK(frame_seal(&tx, aead, other, 5, plain, 5) == DP_E_NONCE &&
+          tx.key_bytes == before.key_bytes);
 }
 
 /* All 65536 headers: exactly those whose unmasked length a frame can have. */
@@ -226,7 +252,7 @@ static void test_nonce_limit(void) {
     seal(wire, 5);
     CHECK(open_frame(wire, 5) == DP_OK && rx.cipher.n == UINT64_MAX);
     uint64_t bytes = tx.key_bytes;
-    CHECK(frame_seal(&tx, aead, wire, 5) == DP_E_NONCE && tx.key_bytes == bytes);
+    CHECK(frame_seal(&tx, aead, wire, 5, NULL, 0) == DP_E_NONCE && tx.key_bytes == bytes);
     size_t len;
     CHECK(frame_open(&rx, aead, wire, FRAME_OVERHEAD + 5, &len) == DP_E_NONCE);
     CHECK(tx.cipher.n == UINT64_MAX && rx.cipher.n == UINT64_MAX);
@@ -237,6 +263,7 @@ int main(void) {
     for (size_t i = 0; i < sizeof plain; i++)
         plain[i] = (uint8_t)(i * 131 + (i >> 8));
     test_sizes();
+    test_tail();
     test_peek();
     test_bit_flips();
     test_wrong_length();
