@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dp2p import config, keys, logs
 from dp2p.coordinator.node import Node
+from dp2p.coordinator.store import PeerStore
 from dp2p.descriptors import raise_limit
 from dp2p.errors import Dp2pError
 
@@ -29,14 +30,15 @@ def main() -> int:
         logs.setup("coordinator", settings.node.log_level, settings.node.log_format)
         identity = keys.load(Path(settings.node.key_file))
         raise_limit(DESCRIPTORS_MAX)
-        asyncio.run(_run(settings, identity))
+        store = PeerStore(Path(settings.store.file), max_peers=settings.store.max_peers)
+        asyncio.run(_run(settings, identity, store))
     except Dp2pError as error:
         print(f"dp2p coordinator: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _run(settings: config.Config, identity: keys.Identity) -> None:
+async def _run(settings: config.Config, identity: keys.Identity, store: PeerStore) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,7 +46,9 @@ async def _run(settings: config.Config, identity: keys.Identity) -> None:
     node = Node(
         settings,
         identity,
+        store=store,
         clock=time.monotonic,
+        wall=time.time,
         random=random.Random().random,  # noqa: S311 - jitter, no secret
         token=lambda: secrets.token_hex(16),
         first_dial=secrets.randbits(30) << 20,

@@ -44,6 +44,12 @@ class Desk(Protocol):
     def dial(self, address: str, timeout_s: float, answer: Answer) -> None:
         """Connect to an address.  Raises: AddressError."""
 
+    def known(self, peer: str) -> dict[str, Any]:
+        """What is remembered of a peer.  Raises: RequestError."""
+
+    def find(self, request: control.Find, answer: Answer) -> None:
+        """Ask connected peers for others.  Raises: RequestError."""
+
     def disconnect(self, peer: str) -> None:
         """Close the connection to a peer.  Raises: RequestError."""
 
@@ -62,6 +68,7 @@ class Applications:
         self._desk = desk
         self._clock = clock
         self._identities: dict[str, bytes] = {}
+        self._subscribed: set[str] = set()
         self._waiting: list[tuple[bytes, control.AnyRequest]] | None = []
         "None once the node is settled."
 
@@ -96,6 +103,13 @@ class Applications:
         for identity in list(self._identities.values()):
             self._router.send(identity, frame)
 
+    def tell_subscribed(self, event: control.AnyEvent) -> None:
+        """Send an event to the sessions that asked for it."""
+        frame = _encoder.encode(event)
+        self._subscribed &= self._identities.keys()
+        for session in self._subscribed:
+            self._router.send(self._identities[session], frame)
+
     def expire(self, now: float) -> None:
         """End sessions that have been silent for too long."""
         over = self._registry.expire(now)
@@ -109,8 +123,8 @@ class Applications:
 
     def _serve(self, identity: bytes, request: control.AnyRequest) -> None:
         try:
-            if isinstance(request, control.Dial):
-                self._dial(identity, request)
+            if isinstance(request, control.Dial | control.Find):
+                self._later(identity, request)
                 return
             self._reply(identity, control.Reply(id=request.id, ok=self._result(identity, request)))
         except RequestError as error:
@@ -124,8 +138,13 @@ class Applications:
                 return self._desk.status()
             case control.Peers():
                 return {"peers": self._desk.peer_list()}
+            case control.Known():
+                return self._desk.known(request.peer)
             case control.Disconnect():
                 self._desk.disconnect(request.peer)
+            case control.Subscribe():
+                self._known(identity, request.session)
+                self._subscribed.add(request.session)
             case control.Attach():
                 return self._attach(identity, request)
             case control.Heartbeat():
@@ -176,13 +195,18 @@ class Applications:
                 self._router.send(identity, _encoder.encode(event))
         return session
 
-    def _dial(self, identity: bytes, request: control.Dial) -> None:
+    def _later(self, identity: bytes, request: control.Dial | control.Find) -> None:
+        """A request whose answer takes its time."""
+
         def answer(result: Any) -> None:
             if isinstance(result, RequestError):
                 self._refuse(identity, request.id, result)
             else:
                 self._reply(identity, control.Reply(id=request.id, ok=result))
 
+        if isinstance(request, control.Find):
+            self._desk.find(request, answer)
+            return
         try:
             self._desk.dial(request.address, request.timeout_s, answer)
         except AddressError as error:

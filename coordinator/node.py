@@ -10,19 +10,24 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-import dp2p
-from dp2p import addresses, bus, config, control, ids, keys
-from dp2p.coordinator import applications, dialer, fabric, peers, targets
+from dp2p import addresses, bus, config, control, ids, introduction, keys
+from dp2p.coordinator import acquaintance, applications, desk, dialer, fabric, peers, targets
+from dp2p.coordinator.conversations import Misbehaved, Tell
+from dp2p.coordinator.notices import Notice
+from dp2p.coordinator.own_record import OwnRecord
 from dp2p.coordinator.registry import Registry
 from dp2p.coordinator.router import Router, new_context
-from dp2p.errors import RequestError
+from dp2p.coordinator.searches import Answered, Wanted
+from dp2p.coordinator.store import PeerStore
+from dp2p.coordinator.upkeep import Upkeep
+from dp2p.coordinator.view import View
+from dp2p.errors import AddressError, RequestError
 from dp2p.logs import Log
-from dp2p.places import PROCESSES_FILE
+from dp2p.networks import network_of
 
 SETTLE_S = 3.0  # for shards to find a coordinator that begins: reconnect, heartbeat, hello
 TICK_S = 1.0  # sessions, deadlines and shards are looked at this often at least
@@ -38,26 +43,30 @@ class Node:
         settings: config.Config,
         identity: keys.Identity,
         *,
+        store: PeerStore,
         clock: Callable[[], float],
+        wall: Callable[[], float],
         random: Callable[[], float],
         token: Callable[[], str],
         first_dial: int,
     ) -> None:
-        """``clock`` is monotonic (s), ``random`` uniform in [0, 1), ``token`` makes secrets."""
+        """``clock`` is monotonic (s), ``wall`` says seconds since 1970, ``random`` is uniform in
+        [0, 1), ``token`` makes secrets. The store is closed with the node.
+        """
         self._settings = settings
         self._identity = identity
+        self._store = store
         self._clock = clock
+        self._wall = wall
         self._began = clock()
-        self._settled = False
+        self.settled = False
         self._published = 0
-        self._answers: dict[int, applications.Answer] = {}
-        self._next_answer = 1
+        self._upkeep = Upkeep(store, wall)
+        self._answers = desk.Answers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self.registry = Registry(settings.apps.heartbeat_expiry_s, token)
         self.peers = peers.Peers(identity.node, settings.limits.max_peers)
-        handshake_s = settings.limits.handshake_deadline_s
-        self.dialer = dialer.Dialer(self, random, handshake_s, first_dial)
         self._context = new_context()
         run_dir = settings.node.run_dir
         self._bus = Router(self._context, config.bus_endpoint(run_dir), fabric.MESSAGE_MAX)
@@ -65,14 +74,39 @@ class Node:
             self._context, config.control_endpoint(run_dir), applications.MESSAGE_MAX
         )
         self.fabric = fabric.Fabric(self._bus, self, token(), clock)
-        self.applications = applications.Applications(self._control, self.registry, self, clock)
+        self.acquaintance = acquaintance.Acquaintance(
+            store, identity.public, settings.store.ticket_lifetime_s
+        )
+        self._own = OwnRecord(identity, store)
+        view = View(self.peers, self.fabric, store, self.acquaintance, wall)
+        handshake_s = settings.limits.handshake_deadline_s
+        self.dialer = dialer.Dialer(view, random, handshake_s, first_dial)
+        parts = desk.Parts(
+            settings=settings,
+            identity=identity,
+            registry=self.registry,
+            peers=self.peers,
+            fabric=self.fabric,
+            store=store,
+            acquaintance=self.acquaintance,
+            own=self._own,
+            bus=self._bus,
+            control=self._control,
+        )
+        at_desk = desk.Desk(parts, self, self._answers, clock)
+        self.applications = applications.Applications(self._control, self.registry, at_desk, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set or something breaks."""
         log.info("coordinator runs", node=self._identity.node)
         work = [
             asyncio.create_task(part)
-            for part in (self.fabric.run(), self.applications.run(), self._tick())
+            for part in (
+                self.fabric.run(),
+                self.applications.run(),
+                self._tick(),
+                self._upkeep.checkpoint(),
+            )
         ]
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -90,30 +124,47 @@ class Node:
         self._bus.close()
         self._control.close()
         self._context.term()
+        self._store.close()
         log.info("coordinator ends")
 
     async def _tick(self) -> None:
         while True:
             self._wake.clear()
             self._run_due()
-            now = self._clock()
-            due = self.dialer.next_deadline() if self._settled else self._began + SETTLE_S
-            delay = TICK_S if due is None else min(TICK_S, max(0.0, due - now))
+            delay = max(0.0, min(TICK_S, self._next_due() - self._clock()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), delay)
 
+    def _next_due(self) -> float:
+        own = self._own.next_deadline()
+        times = [self.acquaintance.next_deadline(), self._upkeep.next_deadline()]
+        times += [self.dialer.next_deadline(), own] if self.settled else [self._began + SETTLE_S]
+        return min((time for time in times if time is not None), default=float("inf"))
+
     def _run_due(self) -> None:
         now = self._clock()
-        if not self._settled and now - self._began >= SETTLE_S:
+        if not self.settled and now - self._began >= SETTLE_S:
             self._settle()
         self.fabric.probe()
-        if self._settled:
+        if self.settled:
             self.applications.expire(now)
             self._dialled(self.dialer.run(now))
+            self._renew(now)
+        self._do(self.acquaintance.run(now))
+        self._upkeep.run(now)
+
+    def _renew(self, now: float) -> None:
+        """Say of this node what is so now: to shards for new links, to peers on open ones."""
+        self._own.say(config.advertised(self._settings), self.registry.names, now)
+        record = self._own.renew(now, self._wall())
+        if record is not None:
+            self.fabric.broadcast(bus.NodeRecord(record=record.signed))
+            links = [link.id for link in self.peers if link.up]
+            self._do(self.acquaintance.renewed(record, links, now))
 
     def _settle(self) -> None:
         """Enough shards have spoken: from now on the coordinator's word holds."""
-        self._settled = True
+        self.settled = True
         log.info("coordinator settled", shards=len(self.fabric), peers=len(self.peers))
         self.registry.outgrow(self.registry.generation)
         self.dialer.keep(config.static_peers(self._settings), self._clock())
@@ -130,17 +181,23 @@ class Node:
             self.shard_lost(before)
         if fresh:
             log.info("shard up", shard=shard.index, pid=hello.pid, aead=hello.aead)
-            self.applications.tell_all(_shard_up(shard))
+            self.applications.tell_all(desk.shard_up(shard))
         self._take_over(hello)
+        if self._own.record is not None:
+            self.fabric.send(shard.index, bus.NodeRecord(record=self._own.record.signed))
+        before_up = {link.id for link in self.peers if link.up}
         actions, gone = self.peers.shard_hello(shard.index, hello.links, now)
         self._admitted(actions)
         for link in gone:
+            self._do(self.acquaintance.down(link.id, remote=False, wall=self._wall()))
             self._link_gone(link, "not in the shard's hello", now)
         for report in hello.links:
-            self._link_up(peers.LinkId(shard.index, report.link))
-        if not self._settled and len(self.fabric) >= self._settings.shards.count:
+            link_id = peers.LinkId(shard.index, report.link)
+            if link_id not in before_up:
+                self._link_up(link_id)
+        if not self.settled and len(self.fabric) >= self._settings.shards.count:
             self._settle()
-        elif self._settled:
+        elif self.settled:
             self.fabric.send(shard.index, self.registry.snapshot())
         self._wake.set()
 
@@ -148,7 +205,7 @@ class Node:
         """What a shard knows of applications, when it is newer than what is known here."""
         if hello.generation <= self.registry.generation:
             return
-        if self._settled:
+        if self.settled:
             self.registry.outgrow(hello.generation)
             self.registry_changed()
             return
@@ -160,7 +217,10 @@ class Node:
     def shard_lost(self, shard: fabric.Shard) -> None:
         now = self._clock()
         log.warning("shard down", shard=shard.index, pid=shard.hello.pid)
-        links = self.peers.shard_down(shard.index)
+        actions, links = self.peers.shard_down(shard.index)
+        self._admitted(actions)
+        for link in links:
+            self._do(self.acquaintance.down(link.id, remote=False, wall=self._wall()))
         event = control.ShardDown(index=shard.index, endpoint=shard.hello.data_endpoint)
         self.applications.tell_all(event)
         self.dialer.lost([link for link in links if link.up], now)
@@ -170,37 +230,68 @@ class Node:
     def shard_said(self, index: int, message: bus.FromShard) -> None:
         now = self._clock()
         match message:
+            case bus.TicketAsked():
+                answer = self.acquaintance.tickets.asked(message, self._wall())
+                self.fabric.send(index, answer)
             case bus.LinkReady():
-                self._link_ready(index, message.report, now)
+                self._link_ready(index, message, now)
             case bus.LinkUp():
                 self._link_up(peers.LinkId(index, message.link))
             case bus.LinkDown():
-                self._link_down(peers.LinkId(index, message.link), message.reason, now)
+                self._link_down(index, message, now)
             case bus.DialFailed():
-                self._dialled(self.dialer.dial_failed(message.dial, message.reason, now))
+                self._dial_failed(message, now)
+            case bus.PeerSaid():
+                self._peer_said(index, message, now)
+            case bus.Probed():
+                probed = peers.LinkId(index, message.link)
+                self._admitted(self.peers.probed(probed, alive=message.alive))
             case bus.AppGone():
                 self.registry.suspect(message.session, now)
         self._wake.set()
 
-    def _link_ready(self, index: int, report: bus.LinkReport, now: float) -> None:
+    def _link_ready(self, index: int, ready: bus.LinkReady, now: float) -> None:
+        report, wall = ready.report, self._wall()
         link = peers.LinkId(index, report.link)
-        actions = self.peers.ready(index, report, now)
-        self.dialer.ready(report.dial, link, _node_id(report), now)
-        self._admitted(actions)
+        if self.peers.get(link) is None:
+            judgement, told = self.acquaintance.ready(link, ready, wall)
+            self._do(told)
+            report = msgspec.structs.replace(
+                report, trust=judgement.trust, introducers=judgement.introducers
+            )
+        self._dialled(self.dialer.ready(link, report, now))
+        if self._store.banned(ids.from_text(report.key), _network(report.endpoint), wall):
+            self._admitted([peers.Close(link, "banned")])
+        else:
+            self._admitted(self.peers.ready(index, report, now))
 
     def _link_up(self, link_id: peers.LinkId) -> None:
-        link = self.peers.up(link_id)
+        actions, link = self.peers.up(link_id)
         if link is None:  # admitted by an earlier coordinator, and in no hello since
             self.fabric.send(link_id.shard, bus.WhoAreYou(coordinator=self.fabric.life))
             return
-        log.info("peer connected", peer=link.peer, endpoint=link.report.endpoint)
-        self._dialled(self.dialer.link_up(link))
+        self._admitted(actions)
+        report = link.report
+        log.info(
+            "peer connected",
+            peer=link.peer,
+            endpoint=report.endpoint,
+            mode=report.mode,
+            trust=report.trust,
+        )
+        others = [other for other in self.peers if other.up and other.peer != link.peer]
+        now, wall = self._clock(), self._wall()
+        self._do(self.acquaintance.up(link, others, self.registry.names, now, wall))
+        self._dialled(self.dialer.link_up(link, now))
 
-    def _link_down(self, link_id: peers.LinkId, reason: str, now: float) -> None:
-        link = self.peers.down(link_id)
+    def _link_down(self, index: int, down: bus.LinkDown, now: float) -> None:
+        link_id = peers.LinkId(index, down.link)
+        actions, link = self.peers.down(link_id)
+        self._admitted(actions)
+        self._do(self.acquaintance.down(link_id, down.remote, self._wall()))
         if link is not None:
-            self._link_gone(link, reason, now)
-        self._dialled(self.dialer.link_down(link_id, reason, now))
+            self._link_gone(link, down.reason, now)
+        self._dialled(self.dialer.link_down(link_id, down.reason, now))
 
     def _link_gone(self, link: peers.Link, reason: str, now: float) -> None:
         if link.up:
@@ -212,31 +303,78 @@ class Node:
         else:
             self.dialer.peer_down(link.peer, now)
 
+    def _dial_failed(self, failure: bus.DialFailed, now: float) -> None:
+        self._do(self.acquaintance.dial_failed(failure, self._wall()))
+        self._dialled(
+            self.dialer.dial_failed(failure.dial, failure.reason, now, answered=failure.answered)
+        )
+
+    def _peer_said(self, index: int, said: bus.PeerSaid, now: float) -> None:
+        link = self.peers.get(peers.LinkId(index, said.link))
+        if link is not None and link.up:
+            self._do(self.acquaintance.said(link, said, now, self._wall()))
+
     # --- carrying out decisions ---
 
     def _admitted(self, actions: Iterable[peers.Action]) -> None:
         for action in actions:
             match action:
-                case peers.Admit(link):
-                    self.fabric.send(link.shard, bus.Admit(link=link.link))
+                case peers.Admit(link, wait):
+                    self._admit(link, wait)
+                case peers.Probe(link):
+                    self.fabric.send(link.shard, bus.Probe(link=link.link))
                 case peers.Close(link, reason):
                     self.fabric.send(link.shard, bus.Close(link=link.link, reason=reason))
                     self._dialled(self.dialer.link_down(link, reason, self._clock()))
+
+    def _admit(self, link_id: peers.LinkId, wait: bool) -> None:
+        link = self.peers.get(link_id)
+        assert link is not None, "admitted a link that is not known"
+        message = bus.Admit(
+            link=link_id.link,
+            trust=link.report.trust,
+            introducers=link.report.introducers,
+            wait=wait,
+        )
+        self.fabric.send(link_id.shard, message)
+
+    def _do(self, actions: Iterable[acquaintance.Action]) -> None:
+        for action in actions:
+            match action:
+                case Tell(link, message):
+                    kind, body = introduction.encode(message)
+                    tell = bus.TellPeer(link=link.link, type=kind, body=body)
+                    self.fabric.send(link.shard, tell)
+                case Misbehaved(link, why):
+                    log.warning("peer broke the rules", link=link.link, shard=link.shard, why=why)
+                    self._admitted([peers.Close(link, "protocol")])
+                case Answered():
+                    self._answers.give(action.token, desk.found(action))
+                case Notice(kind, fields):
+                    log.warning(kind.value.replace("_", " "), **fields)
+                    event = control.Notice(kind=kind.value, at=self._wall(), fields=dict(fields))
+                    self.applications.tell_subscribed(event)
 
     def _dialled(self, actions: Iterable[targets.Action]) -> None:
         for action in actions:
             match action:
                 case targets.Connect(shard, message):
+                    self.acquaintance.dialling(message)
                     self.fabric.send(shard, message)
+                case targets.Tried():
+                    self._tried(action)
                 case targets.Resolve():
                     self._spawn(self._resolve(action))
                 case targets.Connected(token, link):
-                    self._answer(token, _described(link))
+                    self._answers.give(token, desk.connected(link))
                 case targets.Failed(token, code, text):
-                    self._answer(token, RequestError(code, text))
+                    self._answers.give(token, RequestError(code, text))
 
-    def _answer(self, token: int, result: Any) -> None:
-        self._answers.pop(token)(result)
+    def _tried(self, tried: targets.Tried) -> None:
+        """An attempt that reached nobody counts against the place."""
+        self.acquaintance.dial_over(tried.dial)
+        if not tried.ok and tried.reason not in ("identity", "shard_down"):
+            self._store.dial_failed(tried.endpoint, self._wall())
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -257,87 +395,28 @@ class Node:
             self._dialled(self.dialer.resolved(wanted.target, places, self._clock()))
         self._wake.set()
 
-    # --- what the dialer sees (dialer.View) ---
+    # --- what the desk asks for (desk.Carrier) ---
 
-    def connected(self, peer: str) -> peers.Link | None:
-        return self.peers.connected(peer)
-
-    def open_to(self, endpoint: str) -> peers.Link | None:
-        return self.peers.open_to(endpoint)
-
-    def least_loaded(self) -> int | None:
-        load = self.peers.count_by_shard()
-        indices = [shard.index for shard in self.fabric.shards]
-        return min(indices, key=lambda index: (load.get(index, 0), index), default=None)
-
-    # --- what applications ask for (applications.Desk) ---
-
-    def identity(self) -> tuple[str, str]:
-        return self._identity.node, self._identity.key
-
-    def endpoints(self) -> list[control.ShardEndpoint]:
-        return [
-            control.ShardEndpoint(shard.index, shard.hello.data_endpoint)
-            for shard in self.fabric.shards
-        ]
-
-    def dial(self, address: str, timeout_s: float, answer: applications.Answer) -> None:
-        target = addresses.parse(address)
-        token, self._next_answer = self._next_answer, self._next_answer + 1
-        self._answers[token] = answer
+    def request_dial(self, token: int, target: targets.Wanted, timeout_s: float) -> None:
         self._dialled(self.dialer.request(token, target, timeout_s, self._clock()))
         self._wake.set()
 
-    def disconnect(self, peer: str) -> None:
-        link = self.peers.link_of(peer)
-        if link is None:
-            raise RequestError("unknown_peer", "not connected", peer=peer)
-        self.fabric.send(link.id.shard, bus.Close(link=link.id.link, reason="bye"))
+    def request_find(self, token: int, wanted: Wanted, timeout_s: float) -> None:
+        now = self._clock()
+        links = [link for link in self.peers if link.up]
+        self._do(self.acquaintance.find(token, wanted, links, now + timeout_s, now))
+        self._wake.set()
 
     def registry_changed(self) -> None:
-        if self._settled and self.registry.generation != self._published:
+        if self.settled and self.registry.generation != self._published:
             self._published = self.registry.generation
             self.fabric.broadcast(self.registry.snapshot())
-
-    def peer_list(self) -> list[dict[str, object]]:
-        return self.peers.describe(self._clock())
-
-    def status(self) -> dict[str, Any]:
-        now = self._clock()
-        return {
-            "node": self._identity.node,
-            "key": self._identity.key,
-            "network": self._settings.node.network,
-            "version": dp2p.__version__,
-            "uptime_s": round(now - self._began, 3),
-            "settled": self._settled,
-            "listen": self._settings.listen.addresses,
-            "configured_shards": self._settings.shards.count,
-            "shards": self.fabric.describe(self.peers.count_by_shard()),
-            "apps": self.registry.describe_apps(now),
-            "protocols": self.registry.describe_protocols(),
-            "peers": len(self.peers),
-            "max_peers": self._settings.limits.max_peers,
-            "processes": self._processes(),
-            "counters": {"bus": self._bus.counters, "control": self._control.counters},
-        }
-
-    def _processes(self) -> list[Any]:
-        """What the supervisor says of the processes it runs; empty without one."""
-        path = Path(self._settings.node.run_dir) / PROCESSES_FILE
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=list[Any])
-        except (OSError, msgspec.MsgspecError):
-            return []
+            self._wake.set()
 
 
-def _node_id(report: bus.LinkReport) -> str:
-    return ids.node_id_text(report.key)
-
-
-def _shard_up(shard: fabric.Shard) -> control.ShardUp:
-    return control.ShardUp(index=shard.index, endpoint=shard.hello.data_endpoint)
-
-
-def _described(link: peers.Link) -> dict[str, str]:
-    return {"peer": link.peer, "key": link.report.key, "endpoint": link.report.endpoint}
+def _network(endpoint: str) -> str | None:
+    """The IP network of a connection's other end; None for one that has none."""
+    try:
+        return network_of(addresses.parse_endpoint(endpoint).host)
+    except (AddressError, ValueError):
+        return None

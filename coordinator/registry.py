@@ -119,6 +119,11 @@ class Registry:
 
     # --- protocols ---
 
+    @property
+    def names(self) -> list[str]:
+        """Protocols on the air, sorted."""
+        return sorted(self._protocols)
+
     def register(self, token: str, spec: ProtocolSpec) -> Protocol:
         """Put ``spec`` on the air for a session; again with the same spec changes nothing.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
 import msgspec
 
 from dp2p import ids
 from dp2p.addresses import join_host_port
-from dp2p.bus import LinkReport, ProtocolEntry
+from dp2p.bus import Admit, LinkReport, ProtocolEntry
 from dp2p.errors import Dp2pError, TransportError
 from dp2p.hello import Ack, CloseReason, ControlType, HelloError, decode_ack, decode_protocols
 from dp2p.logs import Log
@@ -25,6 +26,40 @@ _PRIORITY = {"urgent": Priority.URGENT, "normal": Priority.NORMAL, "bulk": Prior
 log = Log("shard.links")
 
 
+FORWARDED_MAX = 1 << 16  # bytes of a control datagram for the coordinator
+FORWARDED_BURST = 128  # of them that may come at once on a link
+FORWARDED_EVERY_S = 0.1  # and then one each
+
+
+class Heard(Enum):
+    """What a control datagram is to its shard."""
+
+    NOTHING = auto()
+    "It is dealt with."
+    UP = auto()
+    "The link is up with it."
+    FORWARD = auto()
+    "It is for the coordinator."
+
+
+@dataclass(slots=True)
+class Allowance:
+    """How much of the coordinator's time a peer may still take: a bucket of tokens."""
+
+    tokens: float = FORWARDED_BURST
+    since: float | None = None
+
+    def take(self, now: float) -> bool:
+        """One token, or False when there is none."""
+        earned = 0.0 if self.since is None else (now - self.since) / FORWARDED_EVERY_S
+        self.tokens = min(FORWARDED_BURST, self.tokens + earned)
+        self.since = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
 @dataclass(slots=True)
 class Link:
     """One authenticated link."""
@@ -32,8 +67,13 @@ class Link:
     report: LinkReport
     negotiation: Negotiation
     admitted: bool = False
+    waits: bool = False
+    "To be admitted once the peer has."
+    offered: int | None = None
+    "Generation of the peer's first list, which says that it has admitted the link."
     up: bool = False
-    "The peer has admitted it too."
+    "Both sides have admitted it."
+    allowance: Allowance = field(default_factory=Allowance)
     closing: bool = False
     "Its end is on the way: nothing is sent on it, and no flow opened or closed."
     flows: dict[str, tuple[Join, int]] = field(default_factory=dict)
@@ -79,17 +119,33 @@ class Links:
         """
         return [link.report for link in self._links.values() if not link.up and not link.closing]
 
-    def admit(self, handle: int) -> None:
-        """The coordinator lets it open: send the peer our protocols."""
+    def admit(self, handle: int, admission: Admit) -> bool:
+        """The coordinator lets it open, at once or when the peer has; True when it is up now."""
         link = self._links.get(handle)
         if link is None or link.admitted or link.closing:
-            return
+            return False
+        link.report = msgspec.structs.replace(
+            link.report, trust=admission.trust, introducers=admission.introducers
+        )
+        link.waits = admission.wait
+        return self._open(handle, link)
+
+    def _open(self, handle: int, link: Link) -> bool:
+        """Send the peer our protocols, when its turn has come; True when the link is up now."""
+        if link.waits and link.offered is None:
+            return False
         link.admitted = True
         protocols = link.negotiation.set_ours(self._on_air())
         try:
             self._node.admit(handle, msgspec.json.encode(protocols))
         except TransportError as error:
             self._refuse(handle, link, error)
+        if link.offered is None or link.closing:
+            return False
+        self._send(handle, link, ControlType.ACK, Ack(generation=link.offered))
+        self._settle(handle, link)
+        link.up = not link.closing
+        return link.up
 
     def close(self, handle: int, reason: CloseReason) -> None:
         """Close a link; its DOWN event cleans up."""
@@ -129,36 +185,69 @@ class Links:
         except TransportError as error:  # the peer takes nothing: it cannot be kept in step
             self._refuse(handle, link, error)
 
+    def tell(self, handle: int, kind: int, body: bytes) -> None:
+        """A control datagram of the coordinator's, for a peer whose link is up."""
+        link = self._links.get(handle)
+        if link is None or not link.up or link.closing:
+            return
+        try:
+            self._node.control(handle, kind, body)
+        except TransportError as error:
+            self._refuse(handle, link, error)
+
     # --- what peers say ---
 
-    def control(self, handle: int, kind: int, data: bytes) -> bool:
-        """A control datagram; True when it is the first and the link is up with it."""
+    def control(self, handle: int, kind: int, data: bytes, now: float) -> Heard:
+        """A control datagram at ``now`` (s, monotonic), and what is to be done about it here."""
         link = self._links.get(handle)
         if link is None or link.closing:
-            return False
+            return Heard.NOTHING
         try:
-            if not self._control(handle, link, kind, data):
-                return False
+            if not link.up:
+                return self._first(handle, link, kind, data)
+            if kind not in (ControlType.PROTOCOLS, ControlType.ACK):
+                return self._for_coordinator(link, kind, data, now)
+            self._control(handle, link, kind, data)
         except HelloError as error:
             self._refuse(handle, link, error)
-            return False
-        first = not link.up
-        link.up = True
-        return first
+        return Heard.NOTHING
 
-    def _control(self, handle: int, link: Link, kind: int, data: bytes) -> bool:
-        """Whether the link goes on."""
+    def _first(self, handle: int, link: Link, kind: int, data: bytes) -> Heard:
+        """The peer's list, with which it admits the link."""
+        if kind != ControlType.PROTOCOLS:
+            raise HelloError(f"first control datagram is of type {kind}, not a protocol list")
+        protocols = decode_protocols(data)
+        link.negotiation.set_theirs(protocols)
+        link.offered = protocols.generation
+        if not link.admitted:
+            up = link.waits and self._open(handle, link)
+            return Heard.UP if up else Heard.NOTHING
+        self._send(handle, link, ControlType.ACK, Ack(generation=link.offered))
+        self._settle(handle, link)
+        link.up = not link.closing
+        return Heard.UP if link.up else Heard.NOTHING
+
+    def _for_coordinator(self, link: Link, kind: int, data: bytes, now: float) -> Heard:
+        """What concerns other nodes; a type that is not known is ignored."""
+        if kind not in ControlType.__members__.values():
+            return Heard.NOTHING
+        if len(data) > FORWARDED_MAX:
+            raise HelloError(f"control datagram of type {kind} has {len(data)} bytes")
+        if not link.allowance.take(now):
+            raise HelloError("more control datagrams than a peer may send")
+        return Heard.FORWARD
+
+    def _control(self, handle: int, link: Link, kind: int, data: bytes) -> None:
         if kind == ControlType.PROTOCOLS:
             protocols = decode_protocols(data)
             link.negotiation.set_theirs(protocols)
             self._send(handle, link, ControlType.ACK, Ack(generation=protocols.generation))
-        elif kind == ControlType.ACK:
+        else:
             for number in link.negotiation.acknowledged(decode_ack(data)):
                 with suppress(TransportError):
                     self._node.flow_bury(handle, number)
             self._offer(handle, link)
         self._settle(handle, link)
-        return not link.closing
 
     def _offer(self, handle: int, link: Link) -> None:
         """Send the peer our list, if it is another than before."""
@@ -232,7 +321,8 @@ def _up(report: LinkReport, joined: Join) -> dict[str, Any]:
         "peer": ids.node_id_text(report.key),
         "key": report.key,
         "trust": report.trust,
-        "introducers": 0,
+        "introducers": report.introducers,
+        "mode": report.mode,
         "endpoint": report.endpoint,
         "direction": report.direction,
         "max_datagram": joined.max_datagram,

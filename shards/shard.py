@@ -18,13 +18,16 @@ from dp2p.keys import Identity
 from dp2p.logs import Log
 from dp2p.shards.applications import Applications
 from dp2p.shards.fabric import Fabric
-from dp2p.shards.links import Links, endpoint_text
+from dp2p.shards.links import Heard, Links, endpoint_text
+from dp2p.shards.probes import Probes
 from dp2p.transport import (
     WOKEN_EVENTS,
     WOKEN_OUTPUT,
     Engine,
     Event,
     EventKind,
+    Known,
+    Mode,
     NodeConfig,
     Place,
     Status,
@@ -35,12 +38,15 @@ HEARTBEAT_S = 1.0
 GREETING_S = 0.1  # between hellos until a coordinator answers
 _DATA, _BUS = 0, 1  # tags of watched descriptors
 _DATA_BIT, _BUS_BIT = 1 << _DATA, 1 << _BUS
+_MODES: dict[Mode, bus.Mode] = {Mode.XX: "xx", Mode.IK: "ik", Mode.RESUME: "resume"}
 _REFUSED: dict[int, tuple[str, str]] = {
     Status.CHANNEL: ("unknown_flow", "no such flow of this application"),
     Status.CREDIT: ("no_credit", "beyond the credit that the peer has granted"),
     Status.DATAGRAM: ("datagram_refused", "larger than agreed, or of a type not agreed"),
     Status.BATCH: ("malformed", "the record cannot be read"),
 }
+
+AboutLink = bus.Ticket | bus.Admit | bus.Close | bus.Probe | bus.TellPeer
 
 log = Log("shard")
 
@@ -91,8 +97,8 @@ class Shard:
         """``incarnation`` names this life of the shard."""
         self._settings = settings
         self._index = index
-        self._pinned: set[int] = set()
-        "Dials for which a particular key was asked."
+        self._record: bytes | None = None
+        "The node's signed record, once the coordinator has made one."
         self._incarnation = incarnation
         self._clock = clock
         self._cpu = cpu
@@ -102,6 +108,7 @@ class Shard:
         self._endpoint = config.shard_endpoint(run_dir, index, incarnation)
         self._apps = Applications(self._context, self._engine, self._endpoint, self._app_gone)
         self._links = Links(self._engine, self._apps)
+        self._probes = Probes(self._engine)
         self._fabric = Fabric(self._context, config.bus_endpoint(run_dir))
         self._registry = bus.Registry(generation=0, apps=[], protocols=[])
         self._next_heartbeat = clock()
@@ -152,10 +159,15 @@ class Shard:
         if woken & _BUS_BIT or fabric.waiting:
             for message in fabric.receive():
                 self._obey(message)
-        now = self._clock()
-        if now >= self._next_heartbeat:
+        now, due = self._clock(), self._next_heartbeat
+        if now >= due:
             self._heartbeat(now)
-        self._idle_ms = max(0, int(1000 * (self._next_heartbeat - now)) + 1)
+            due = self._next_heartbeat
+        if self._probes:
+            for link, alive in self._probes.answers(now):
+                fabric.send(bus.Probed(link=link, alive=alive))
+            due = min(due, self._probes.due)
+        self._idle_ms = max(0, int(1000 * (due - now)) + 1)
 
     def _heartbeat(self, now: float) -> None:
         if not self._welcomed:
@@ -181,8 +193,9 @@ class Shard:
                 case EventKind.READY:
                     self._ready(event)
                 case EventKind.CONTROL:
-                    if self._links.control(event.link, event.type, event.data):
-                        self._fabric.send(bus.LinkUp(link=event.link))
+                    self._control(event)
+                case EventKind.TICKET:
+                    self._fabric.send(bus.TicketAsked(link=event.link, name=event.data))
                 case EventKind.DOWN:
                     self._down(event)
                 case EventKind.REFUSED:
@@ -193,6 +206,7 @@ class Shard:
         try:
             hello = decode_hello(event.data)
             report = self._report(event.link, event.dial, hello)
+            dial_ticket, accept_ticket = self._engine.tickets(event.link)
         except HelloError as error:
             log.warning("link refused", link=event.link, why=str(error))
             with suppress(TransportError):
@@ -201,7 +215,16 @@ class Shard:
         except TransportError:
             return  # it is gone already, and its DOWN event next
         self._links.add(event.link, report)
-        self._fabric.send(bus.LinkReady(report=report))
+        self._fabric.send(
+            bus.LinkReady(report=report, dial_ticket=dial_ticket, accept_ticket=accept_ticket)
+        )
+
+    def _control(self, event: Event) -> None:
+        match self._links.control(event.link, event.type, event.data, self._clock()):
+            case Heard.UP:
+                self._fabric.send(bus.LinkUp(link=event.link))
+            case Heard.FORWARD:
+                self._fabric.send(bus.PeerSaid(link=event.link, type=event.type, body=event.data))
 
     def _report(self, link: int, dial: int, hello: Hello) -> LinkReport:
         info = self._engine.link(link)
@@ -211,8 +234,10 @@ class Shard:
             direction="out" if info.initiator else "in",
             endpoint=endpoint_text(info.remote),
             instance=hello.instance,
-            trust="introduced" if dial in self._pinned else "none",
             listen=list(hello.listen),
+            mode=_MODES[info.mode],
+            fell_back=info.fell_back,
+            record=hello.record,
             seen=endpoint_text(info.seen) or None,
             dial=dial or None,
         )
@@ -220,12 +245,13 @@ class Shard:
     def _down(self, event: Event) -> None:
         reason = _why(event)
         link = self._links.down(event.link, reason)
-        self._pinned.discard(event.dial)
+        self._probes.forget(event.link)
         if link is not None:
             remote = event.status == Status.CLOSED
             self._fabric.send(bus.LinkDown(link=event.link, reason=reason, remote=remote))
         elif event.dial:
-            self._fabric.send(bus.DialFailed(dial=event.dial, reason=reason))
+            answered = ids.to_text(event.data) if len(event.data) == ids.KEY_BYTES else None
+            self._fabric.send(bus.DialFailed(dial=event.dial, reason=reason, answered=answered))
         else:
             log.debug("handshake failed", link=event.link, why=reason)
 
@@ -251,15 +277,37 @@ class Shard:
                 self._say_hello()
             case bus.Registry():
                 self._take_registry(message)
-            case bus.Admit(link=link):
-                self._links.admit(link)
-            case bus.Close(link=link, reason=reason):
-                known = CloseReason.__members__.get(reason.upper(), CloseReason.REFUSED)
-                self._links.close(link, known)
+            case bus.NodeRecord(record=record):
+                self._record = record
+                self._set_hello()
             case bus.DialLink():
                 self._dial(message)
             case bus.Stop():
                 self.stopping = True
+            case _:
+                self._obey_about(message)
+
+    def _obey_about(self, message: AboutLink) -> None:
+        """What concerns one link, which may be gone already."""
+        link = message.link
+        match message:
+            case bus.Ticket():
+                self._answer_ticket(message)
+            case bus.Admit():
+                if self._links.admit(link, message):
+                    self._fabric.send(bus.LinkUp(link=link))
+            case bus.Close(reason=reason):
+                known = CloseReason.__members__.get(reason.upper(), CloseReason.REFUSED)
+                self._links.close(link, known)
+            case bus.Probe():
+                self._probes.begin(link, self._clock())
+            case bus.TellPeer(type=kind, body=body):
+                self._links.tell(link, kind, body)
+
+    def _answer_ticket(self, ticket: bus.Ticket) -> None:
+        key = None if ticket.key is None else ids.from_text(ticket.key)
+        with suppress(TransportError):  # the handshake has ended meanwhile
+            self._engine.ticket(ticket.link, ticket.psk, key)
 
     def _say_hello(self) -> None:
         self._fabric.send(
@@ -294,17 +342,15 @@ class Shard:
             instance=self._settings.node.instance,
             listen=config.advertised(self._settings),
             protocols=names,
+            record=self._record,
         )
         self._engine.set_hello(msgspec.json.encode(hello))
 
     def _dial(self, message: bus.DialLink) -> None:
-        expected = None if message.key is None else ids.from_text(message.key)
         try:
-            self._engine.dial(
-                Place(message.host, message.port), dial=message.dial, expected=expected
-            )
+            known = None
+            if message.key is not None:
+                known = Known(ids.from_text(message.key), message.ticket, message.pinned)
+            self._engine.dial(Place(message.host, message.port), dial=message.dial, known=known)
         except (TransportError, ValueError) as error:
             self._fabric.send(bus.DialFailed(dial=message.dial, reason=str(error)))
-            return
-        if expected is not None:
-            self._pinned.add(message.dial)

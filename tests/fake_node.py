@@ -23,6 +23,16 @@ from dp2p.records import Kind, Position
 T = TypeVar("T")
 Socket = zmq.Socket[bytes]
 
+# What the node answers to ``dial`` and ``find``.
+DIALLED: dict[str, Any] = {
+    "peer": "anna", "key": "kanna", "endpoint": "tcp4://192.0.2.1:1", "mode": "resume",
+    "fell_back": True, "trust": "none", "introducers": 2,
+}  # fmt: skip
+INTRODUCED: dict[str, Any] = {
+    "key": "kbob", "node": "bob", "seq": 7, "endpoints": ["tcp4://192.0.2.2:1"],
+    "protocols": ["chat"], "text": "dp2p-record:...",
+}  # fmt: skip
+
 
 class Shard:
     """One data socket; used in the thread only."""
@@ -127,7 +137,7 @@ class Flow:
         return {
             "protocol": self.protocol, "version": 1, "peer": self.peer, "key": "k" + self.peer,
             "trust": "none", "introducers": 0, "endpoint": "tcp4://127.0.0.1:1", "direction": "in",
-            "max_datagram": node.max_datagram, "types": 100, "window": node.window,
+            "max_datagram": node.max_datagram, "types": 100, "window": node.window, "mode": "ik",
         }  # fmt: skip
 
     def credit_record(self, datagrams: int | None = None, size: int | None = None) -> bytes:
@@ -164,6 +174,7 @@ class FakeNode:
         "So many ATTACH records find a shard that does not know the session yet."
         self.sessions: dict[str, bytes] = {}
         self.protocols: dict[str, str] = {}
+        self.subscribed: set[str] = set()
         self.requests: list[control.Request] = []
         self.counts: Counter[str] = Counter()
         self._context: zmq.Context[Socket] = zmq.Context()
@@ -251,8 +262,19 @@ class FakeNode:
         def task() -> None:
             self.sessions.clear()
             self.protocols.clear()
+            self.subscribed.clear()
             for shard in self.shards:
                 shard.flows.clear()
+
+        self.do(task)
+
+    def notice(self, kind: str, **fields: str | bool | None) -> None:
+        """An event for those who have subscribed."""
+
+        def task() -> None:
+            event = control.Notice(kind, 1700000000.5, fields)
+            for session in self.subscribed:
+                self._tell(self.sessions[session], event)
 
         self.do(task)
 
@@ -295,11 +317,14 @@ class FakeNode:
 
     def _announce(self, event: control.AnyEvent) -> None:
         for identity in self.sessions.values():
-            self._control.send_multipart([identity, msgspec.json.encode(event)])
+            self._tell(identity, event)
+
+    def _tell(self, identity: bytes, event: control.AnyEvent) -> None:
+        self._control.send_multipart([identity, msgspec.json.encode(event)])
 
     def _on_control(self, identity: bytes, message: bytes) -> None:
         request = msgspec.json.decode(message, type=control.AnyRequest)
-        if isinstance(request, control.Heartbeat):
+        if self._is_beat(identity, request):
             self.counts["heartbeats"] += 1
             if self.silent:
                 return
@@ -317,6 +342,12 @@ class FakeNode:
             for shard in self.shards:
                 shard.bring_up(request.protocol.name)
 
+    def _is_beat(self, identity: bytes, request: control.AnyRequest) -> bool:
+        """A subscription is renewed as a heartbeat, from the socket of heartbeats."""
+        if isinstance(request, control.Subscribe):
+            return self.sessions.get(request.session) != identity
+        return isinstance(request, control.Heartbeat)
+
     def _answer(self, identity: bytes, request: control.AnyRequest) -> Any:
         session = getattr(request, "session", None)
         if session is not None and session not in self.sessions:
@@ -333,6 +364,15 @@ class FakeNode:
                 kept = {k: v for k, v in self.protocols.items() if v != request.session}
                 self.protocols = kept
                 return {}
+            case control.Subscribe():
+                self.subscribed.add(request.session)
+                return {}
+            case _:
+                return self._answer_anybody(request)
+
+    def _answer_anybody(self, request: control.AnyRequest) -> Any:
+        """What needs no session."""
+        match request:
             case control.Status():
                 return {"node": "me"}
             case control.Peers():
@@ -340,7 +380,11 @@ class FakeNode:
             case control.Dial(address="silence"):
                 return None
             case control.Dial(address=address):
-                return {"peer": "anna", "key": "kanna", "endpoint": address}
+                return DIALLED | {"endpoint": address}
+            case control.Known(peer=peer):
+                return {"node": peer, "connected": peer in self.carried}
+            case control.Find():
+                return {"records": [INTRODUCED], "asked": 1}
             case _:
                 return {}
 

@@ -27,6 +27,7 @@ LAYERS = {
     "dp2p.cli": "cli",
     "dp2p.__main__": "cli",
     "load": "load",
+    "load.bench.store": "load of the store",  # which no SDK reaches
 }
 
 MAY_IMPORT = {
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "sdk": {"core", "sdk"},
     "cli": {"core", "facade", "sdk", "coordinator", "shards", "load", "cli"},
     "load": {"core", "facade", "sdk", "load"},
+    "load of the store": {"core", "coordinator", "load"},
 }
 
 # --- Python: modules that only some may import. A row covers what lies below it as well. ---
@@ -51,6 +53,7 @@ EDGES = (
     "dp2p.coordinator.__main__",
     "dp2p.coordinator.node",
     "dp2p.coordinator.router",
+    "dp2p.coordinator.upkeep",
     "dp2p.shards.__main__",
     "load",
 )
@@ -58,6 +61,11 @@ EDGES = (
 RESTRICTED = {
     "dp2p._transport": ("dp2p.transport",),
     "cffi": ("dp2p.transport",),
+    "sqlite3": (
+        "dp2p.coordinator.store_file",
+        "dp2p.coordinator.store_schema",
+        "load.bench.store",  # for its version
+    ),
     "zmq": (
         "dp2p.cli.client",
         "dp2p.sdk",
@@ -308,6 +316,8 @@ LAYER_ROWS = [
     ("dp2p.cli.up", "import dp2p.coordinator.main, dp2p.shards.main", False),
     ("load.bulk", "from dp2p import attach", False),
     ("load.bulk", "import dp2p.shards.main", True),
+    ("load.bulk", "import dp2p.coordinator.main", True),
+    ("load.bench.store", "import dp2p.coordinator.main", False),
 ]
 
 RESTRICTED_ROWS = [
@@ -328,6 +338,9 @@ RESTRICTED_ROWS = [
     ("dp2p.ids", "from socket import AF_INET", True),
     ("dp2p.ids", "import asyncio.locks", True),
     ("dp2p.ids", "import timeit", False),
+    ("dp2p.coordinator.store_file", "import sqlite3", False),
+    ("dp2p.coordinator.store", "import sqlite3", True),
+    ("dp2p.coordinator.node", "from sqlite3 import connect", True),
 ]
 
 ABSOLUTE_ROWS = [

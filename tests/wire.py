@@ -13,6 +13,7 @@ from dp2p.transport import (
     Event,
     EventKind,
     FlowConfig,
+    Known,
     Node,
     NodeConfig,
     Priority,
@@ -52,6 +53,8 @@ class Side:
         self.records: list[tuple[int, int, Any]] = []
         self.token = 0
         self.kept: dict[int, bytes] = {}
+        self.tickets: dict[bytes, tuple[bytes, bytes]] = {}
+        "Psk and the peer's key by name, for inbound handshakes. Each is given out once."
 
     def ingest(self, message: bytes) -> None:
         """Hand a message of the application to the node."""
@@ -74,7 +77,12 @@ class Side:
 
     def gather(self) -> None:
         """Events, released tokens and outputs of the last step."""
-        self.events += self.node.events()
+        events = self.node.events()
+        for event in events:
+            if event.kind == EventKind.TICKET:
+                psk, key = self.tickets.pop(event.data, (None, None))
+                self.node.ticket(event.link, psk, key)
+        self.events += events
         self.node.events_done()
         for token in self.node.released():
             del self.kept[token]
@@ -101,9 +109,9 @@ class Pair:
         *,
         config: NodeConfig | None = None,
         other: NodeConfig | None = None,
-        expected: bytes | None = None,
+        known: Known | None = None,
     ) -> None:
-        """``config`` is A's, and B's unless ``other`` is given."""
+        """``config`` is A's, and B's unless ``other`` is given; ``known`` is what A relies on."""
         config = config or NodeConfig()
         self.now = 1000
         self.cuts = list(cuts) or [1 << 20]
@@ -114,7 +122,7 @@ class Pair:
             side.link = side.node.link_new(
                 initiator=side.initiator,
                 now_ms=self.now,
-                expected=expected if side.initiator else None,
+                known=known if side.initiator else None,
             )
 
     def carry(self, source: Side, target: Side) -> bool:

@@ -25,17 +25,34 @@ enum {
     DP_CHANNEL_COUNT = 250,     /* channels 0 to 249 belong to protocols */
     DP_DATAGRAM_MAX = 16777216, /* bytes of the largest datagram */
     DP_DATAGRAM_COST = 16,      /* bytes of credit a datagram costs beyond its payload */
-    DP_CLASS_COUNT = 3
+    DP_CLASS_COUNT = 3,
+    DP_TICKET_NAME_LEN = 16,
+    DP_TICKET_LEN = 48 /* name | psk (32, secret) */
 };
 
 enum dp_priority { DP_URGENT = 0, DP_NORMAL = 1, DP_BULK = 2 };
 
 enum dp_link_state {
     DP_LINK_HANDSHAKE = 0, /* connecting or shaking hands */
-    DP_LINK_READY = 1,     /* authenticated; waits for dp_link_admit, reads nothing */
+    DP_LINK_READY = 1,     /* authenticated; waits for dp_link_admit, and meanwhile reads no further
+                              than the peer's first control datagram */
     DP_LINK_OPEN = 2,      /* admitted on this side */
     DP_LINK_CLOSING = 3,   /* a close is on its way out */
     DP_LINK_DEAD = 4
+};
+
+/* How a handshake began, as its initiator chose by what it knew. */
+enum dp_mode {
+    DP_MODE_XX = 0,    /* nothing */
+    DP_MODE_IK = 1,    /* the peer's key */
+    DP_MODE_RESUME = 2 /* a ticket of an earlier session: NNpsk0 */
+};
+
+/* What a dial relies on. Read during the call only. */
+struct dp_known {
+    const uint8_t *key;    /* the peer's Ed25519 public key, or NULL */
+    const uint8_t *ticket; /* DP_TICKET_LEN bytes of a session with that key, or NULL; secret */
+    bool pinned;           /* no other key may answer */
 };
 
 struct dp_address {
@@ -65,8 +82,11 @@ enum dp_event_kind {
     DP_EVENT_READY = 1,   /* handshake done: data is the peer's hello */
     DP_EVENT_CONTROL = 2, /* data is a control datagram of `type`; the link rests until
                              dp_node_events_done */
-    DP_EVENT_DOWN = 3,   /* the link is gone: status; reason when DP_E_CLOSED, errno when DP_E_IO */
-    DP_EVENT_REFUSED = 4 /* a record of application `sink` was refused: status, flow */
+    DP_EVENT_DOWN = 3, /* the link is gone: status; reason when DP_E_CLOSED, errno when DP_E_IO; for
+                          a DP_E_IDENTITY data is the key that answered, if one proved itself */
+    DP_EVENT_REFUSED = 4, /* a record of application `sink` was refused: status, flow */
+    DP_EVENT_TICKET = 5   /* an inbound handshake relies on a ticket: data is its name; the link
+                             rests until dp_link_ticket */
 };
 
 struct dp_event {
@@ -86,6 +106,8 @@ struct dp_link_info {
     uint64_t dial; /* the dial that made it, or 0 */
     int state;
     bool initiator;
+    int mode;        /* enum dp_mode; of an inbound link known from READY on */
+    bool fell_back;  /* the responder could not use what the initiator relied on: XXfallback */
     uint8_t key[32]; /* the peer's Ed25519 public key; zeros before READY */
     struct dp_address remote;
     struct dp_address seen; /* this node as the peer sees it */
@@ -110,6 +132,8 @@ struct dp_flow_config {
 struct dp_stats {
     uint64_t links, handshakes_pending, flows;
     uint64_t handshakes_done, handshakes_failed, links_refused;
+    /* links that became READY, by how; one that fell back counts as that alone */
+    uint64_t handshakes_xx, handshakes_ik, handshakes_resume, handshakes_fallback;
     uint64_t bytes_in, bytes_out, frames_in, frames_out;
     uint64_t datagrams_in, datagrams_out, payload_in, payload_out;
     uint64_t rekeys, records_refused, accept_failures;
@@ -172,9 +196,10 @@ void dp_node_output_done(dp_node *node);
 
 /* --- links --- */
 
-/* A link without a socket. `expected` is the peer's Ed25519 key that must answer, or NULL.
- * Errors: DP_E_MEMORY, DP_E_LIMIT, DP_E_KEY. */
-int dp_link_new(dp_node *node, uint64_t *link, bool initiator, const uint8_t *expected,
+/* A link without a socket. `known` is for initiators; NULL = nothing is known.
+ * Errors: DP_E_MEMORY, DP_E_LIMIT, DP_E_KEY (the known key cannot be one), DP_E_ARGUMENT (a ticket
+ * or `pinned` without a key, or known to a responder). */
+int dp_link_new(dp_node *node, uint64_t *link, bool initiator, const struct dp_known *known,
                 const struct dp_address *remote, uint64_t dial, uint64_t now_ms);
 
 /* Feed bytes from the peer; they are decrypted in place. *used says how many were taken: what is
@@ -189,11 +214,22 @@ int dp_link_produce(dp_node *node, uint64_t link, uint8_t *out, size_t cap, size
                     uint64_t now_ms);
 enum { DP_PRODUCE_MIN = 33024 };
 
+/* Answer a DP_EVENT_TICKET: the ticket's psk (32 bytes, secret) and the Ed25519 key of the session it
+ * came from, or NULL and NULL: it is unknown, so the handshake falls back. What the link has left
+ * unread must then be offered again (the engine does). Errors: DP_E_ARGUMENT, DP_E_STATE when the
+ * link does not wait for a ticket. */
+int dp_link_ticket(dp_node *node, uint64_t link, const uint8_t *psk, const uint8_t *key);
+/* The tickets that a READY link's handshake gave: for this node's next dial to the peer, and for the
+ * peer's next dial to this node. Secret. Given out once; DP_E_STATE then, and once it is admitted. */
+int dp_link_tickets(dp_node *node, uint64_t link, uint8_t dial[48], uint8_t accept[48]);
+
 /* Let a READY link open: `control` is the first control datagram (type 1) sent on it. */
 int dp_link_admit(dp_node *node, uint64_t link, const uint8_t *control, size_t len);
 /* Send a control datagram of at most DP_CONTROL_MAX bytes. DP_E_LIMIT when the peer is too slow to take
  * what is queued already. */
 int dp_link_control(dp_node *node, uint64_t link, uint16_t type, const uint8_t *data, size_t len);
+/* Send a PING soon: what comes after it shows that the peer lives. DP_E_STATE unless OPEN. */
+int dp_link_ping(dp_node *node, uint64_t link);
 /* Say why and close. A link in its handshake is dropped without a word. */
 int dp_link_close(dp_node *node, uint64_t link, uint16_t reason);
 /* The stream under the link has ended: a DP_EVENT_DOWN with `status`, and nothing more of it. */
@@ -223,9 +259,10 @@ dp_node *dp_engine_node(dp_engine *engine);
 int dp_engine_listen(dp_engine *engine, const struct dp_address *address, uint16_t *port);
 void dp_engine_stop_listening(dp_engine *engine);
 
-/* Begin to connect. The outcome is a DP_EVENT_READY or DP_EVENT_DOWN with `dial`. */
-int dp_engine_dial(dp_engine *engine, const struct dp_address *address, const uint8_t *expected,
-                   uint64_t dial, uint64_t *link);
+/* Begin to connect. The outcome is a DP_EVENT_READY or DP_EVENT_DOWN with `dial`. Errors: DP_E_IO, and
+ * as dp_link_new. */
+int dp_engine_dial(dp_engine *engine, const struct dp_address *address,
+                   const struct dp_known *known, uint64_t dial, uint64_t *link);
 
 /* Bits of *woken beside those of watched descriptors. */
 #define DP_WOKEN_EVENTS 0x4000000000000000 /* dp_node_events has something */

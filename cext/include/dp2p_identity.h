@@ -19,6 +19,11 @@ int dp_identity_static(uint8_t out[32], const uint8_t seed[32]);
  * subgroup. */
 int dp_identity_static_public(uint8_t out[32], const uint8_t public_key[32]);
 
+/* Whether `static_public` is the X25519 public key that belongs to an Ed25519 public key: one field
+ * equation instead of a conversion. Says nothing of the key's order; a key and its negative match
+ * alike. Public values: not constant time. */
+bool dp_identity_matches(const uint8_t public_key[32], const uint8_t static_public[32]);
+
 /* out = BLAKE2b-256(public_key). */
 int dp_node_id(uint8_t out[32], const uint8_t public_key[32]);
 

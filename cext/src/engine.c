@@ -148,8 +148,8 @@ void dp_engine_stop_listening(dp_engine *engine) {
     }
 }
 
-int dp_engine_dial(dp_engine *engine, const struct dp_address *address, const uint8_t *expected,
-                   uint64_t dial, uint64_t *handle) {
+int dp_engine_dial(dp_engine *engine, const struct dp_address *address,
+                   const struct dp_known *known, uint64_t dial, uint64_t *handle) {
     struct link *link;
     if (address->family != 4 && address->family != 6)
         return DP_E_ARGUMENT;
@@ -157,7 +157,7 @@ int dp_engine_dial(dp_engine *engine, const struct dp_address *address, const ui
     if (fd < 0)
         return DP_E_IO;
     socket_tune(fd, engine->node->config.send_low_water);
-    int rc = link_new(engine->node, &link, true, expected, address, dial, dp_engine_now());
+    int rc = link_new(engine->node, &link, true, known, address, dial, dp_engine_now());
     if (rc != DP_OK) {
         close(fd);
         return rc;

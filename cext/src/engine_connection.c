@@ -9,10 +9,11 @@
 
 enum { FLUSH_ROUNDS = 8, DRAIN_ROUNDS = 4 }; /* ours: fairness between connections */
 
-/* Ask for what the connection can use now. */
+/* Ask for what the connection can use now. One that waits for a ticket reads nothing, but nothing
+ * more can come of it once the peer has hung up. */
 static void update_interest(struct connection *c) {
-    uint32_t want = (link_may_read(c->link) && !c->connecting ? EPOLLIN : 0) |
-                    (c->blocked || c->connecting ? EPOLLOUT : 0);
+    uint32_t read = link_may_read(c->link) ? EPOLLIN : shake_rests(c->link) ? EPOLLRDHUP : 0;
+    uint32_t want = (c->connecting ? 0 : read) | (c->blocked || c->connecting ? EPOLLOUT : 0);
     if (want == c->interest)
         return;
     struct epoll_event event = {.events = want, .data.ptr = &c->source};
@@ -223,10 +224,10 @@ void connection_on_events(struct connection *c, uint32_t events) {
     }
     if (events & EPOLLOUT)
         connection_write(c);
-    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && c->link->state < DP_LINK_CLOSING) {
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP) && c->link->state < DP_LINK_CLOSING) {
         if (link_may_read(c->link))
             read_connection(c);
-        else if (events & (EPOLLHUP | EPOLLERR))
+        else if (events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP))
             link_down(c->link, DP_E_EOF, 0);
     } else if (events & (EPOLLHUP | EPOLLERR)) {
         link_down(c->link, DP_E_EOF, 0);

@@ -100,12 +100,16 @@ static int initialize(struct handshake *hs, const struct handshake_config *confi
 int handshake_start(struct handshake *hs, const struct handshake_config *config) {
     struct handshake next; /* secret: wiped below */
     const struct pattern *pattern = pattern_get((int)config->pattern);
-    if (pattern == NULL || pattern->pre_initiator == TOKEN_E)
+    if (pattern == NULL || (pattern->pre_initiator == TOKEN_E && config->initiator))
         return DP_E_ARGUMENT;
     memset(&next, 0, sizeof next);
     next.pattern = config->pattern;
     next.initiator = config->initiator;
-    int rc = initialize(&next, config);
+    int rc = DP_OK;
+    if (pattern->pre_initiator == TOKEN_E)
+        rc = load_key(next.re, &next.has_re, config->re);
+    if (rc == DP_OK)
+        rc = initialize(&next, config);
     if (rc == DP_OK)
         *hs = next;
     sodium_memzero(&next, sizeof next);
@@ -314,11 +318,11 @@ out:
 
 /* To Split() the initiator is who writes the first message: in XXfallback the other side. */
 int handshake_split(struct handshake *hs, struct cipher_state *tx, struct cipher_state *rx,
-                    uint8_t hash[DP_HASH_LEN]) {
+                    uint8_t hash[DP_HASH_LEN], uint8_t secret[DP_KEY_LEN]) {
     if (!handshake_finished(hs))
         return DP_E_STATE;
     bool first = pattern_writes(pattern_of(hs), hs->initiator, 0);
-    symmetric_split(&hs->symmetric, first ? tx : rx, first ? rx : tx);
+    symmetric_split(&hs->symmetric, first ? tx : rx, first ? rx : tx, secret);
     memcpy(hash, hs->symmetric.h, DP_HASH_LEN);
     handshake_wipe(hs);
     return DP_OK;

@@ -15,6 +15,7 @@ struct handshake_config {
     const uint8_t *s;    /* X25519 static private key, or NULL when the pattern has none; secret */
     const uint8_t *spk;  /* its public key, which saves deriving it; NULL = derive */
     const uint8_t *rs;   /* the peer's X25519 static public key when known beforehand, or NULL */
+    const uint8_t *re;   /* for XXfallback's responder: from the first message, which it refused */
     const uint8_t *psk;  /* pre-shared key for psk patterns, or NULL; secret */
     dp_random_fn random; /* makes the ephemeral private key */
     void *random_context;
@@ -38,8 +39,9 @@ struct handshake {
     bool has_s, has_e, has_rs, has_re, has_psk;
 };
 
-/* Initialize(). A static key that the pattern has no use for is not kept.
- * Errors: DP_E_ARGUMENT for a missing key, and for XXfallback, which handshake_fallback makes. */
+/* Initialize(). A static key that the pattern has no use for is not kept. XXfallback can be started
+ * by a responder that did not even try the first message; others get there by handshake_fallback.
+ * Errors: DP_E_ARGUMENT for a missing key, and for XXfallback's initiator. */
 int handshake_start(struct handshake *hs, const struct handshake_config *config);
 
 /* Turn an IK or NNpsk0 handshake, whose first message was sent or received, into XXfallback: what
@@ -71,10 +73,10 @@ size_t handshake_overhead(const struct handshake *hs);
 bool handshake_finished(const struct handshake *hs);
 bool handshake_our_turn(const struct handshake *hs);
 
-/* Split(): `tx` and `rx` as seen from this side; `hash` is the channel binding h. Then wipe `hs`.
- * Errors: DP_E_STATE before the last message. */
+/* Split(): `tx` and `rx` as seen from this side; `hash` is the channel binding h, `secret` (or NULL)
+ * what a later session can be keyed with. Then wipe `hs`. Errors: DP_E_STATE before the last message. */
 int handshake_split(struct handshake *hs, struct cipher_state *tx, struct cipher_state *rx,
-                    uint8_t hash[DP_HASH_LEN]);
+                    uint8_t hash[DP_HASH_LEN], uint8_t secret[DP_KEY_LEN]);
 
 void handshake_wipe(struct handshake *hs);
 

@@ -53,7 +53,7 @@ void link_timer_set(struct link *link, enum link_timer timer, uint64_t due_ms) {
 
 /* --- life --- */
 
-int link_new(struct dp_node *node, struct link **out, bool initiator, const uint8_t *expected,
+int link_new(struct dp_node *node, struct link **out, bool initiator, const struct dp_known *known,
              const struct dp_address *remote, uint64_t dial, uint64_t now_ms) {
     struct link *link = calloc(1, sizeof *link);
     if (!link)
@@ -65,16 +65,12 @@ int link_new(struct dp_node *node, struct link **out, bool initiator, const uint
     link->last_in_ms = now_ms;
     if (remote)
         link->remote = *remote;
-    if (expected) {
-        memcpy(link->expected, expected, sizeof link->expected);
-        link->has_expected = true;
-    }
     int rc = table_add(&node->links, link, &link->handle);
     if (rc == DP_OK)
-        rc = shake_start(link);
+        rc = shake_start(link, known);
     if (rc != DP_OK) {
         table_remove(&node->links, link->handle);
-        free(link->shake);
+        shake_free(link);
         free(link);
         return rc;
     }
@@ -267,15 +263,6 @@ int dp_flow_bury(dp_node *node, uint64_t handle, uint8_t number) {
 
 /* --- death --- */
 
-static void free_shake(struct link *link) {
-    if (!link->shake)
-        return;
-    handshake_wipe(&link->shake->noise);
-    sodium_memzero(link->shake, sizeof *link->shake);
-    free(link->shake);
-    link->shake = NULL;
-}
-
 static void release_all(struct link *link) {
     while (link->flows)
         link_drop_flow(link->flows);
@@ -313,12 +300,14 @@ void link_down(struct link *link, int status, uint16_t reason) {
                              .link = link->handle,
                              .dial = link->dial,
                              .reason = reason};
-    (void)node_event(node, &event, NULL, 0); /* room for it is kept, see node_event */
+    const uint8_t *answered = status == DP_E_IDENTITY ? shake_answered(link) : NULL;
+    (void)node_event(node, &event, answered, DP_KEY_LEN); /* room for it is kept, see node_event */
     bool peer_is_there = status != DP_E_CLOSED && status != DP_E_IO && status != DP_E_EOF;
     bool say = reason != CLOSE_SILENT && peer_is_there && link->ciphers;
     link->state = DP_LINK_CLOSING;
     release_all(link);
-    free_shake(link);
+    shake_free(link);
+    link_forget_secret(link);
     if (!say) {
         bury(link);
         return;
@@ -356,7 +345,7 @@ static void unlink_held(struct link *link) {
 
 void link_free(struct link *link) {
     release_all(link);
-    free_shake(link);
+    shake_free(link);
     link_timer_clear(link);
     if (link->dirty)
         unlink_dirty(link);

@@ -3,10 +3,10 @@
 #define DP2P_LINK_H
 
 #include "frame.h"
-#include "handshake.h"
 #include "scheduler.h"
 
 struct dp_node;
+struct shake;
 
 /* A link is in one of these lists, or in none once it is dead. */
 enum link_timer {
@@ -23,12 +23,6 @@ enum {
     LINK_CHANNELS = 256
 };
 
-/* Only while shaking hands; freed afterwards. */
-struct shake {
-    struct handshake noise;            /* secret */
-    uint8_t ephemerals[2][DP_KEY_LEN]; /* initiator's, responder's; public */
-};
-
 /* What the peer has withdrawn from under data in flight: channels whose data is dropped. */
 struct tombstones {
     uint64_t channels[LINK_CHANNELS / 64];
@@ -41,8 +35,11 @@ struct link {
     void *owner;   /* the engine's connection, or NULL */
     uint8_t state; /* enum dp_link_state */
     uint8_t timer; /* enum link_timer */
+    uint8_t mode;  /* enum dp_mode */
     bool initiator;
-    bool has_expected;
+    bool fell_back;
+    bool has_secret;
+    bool heard;       /* the peer has admitted it: its first control datagram was given out */
     bool established; /* admitted on both sides */
     bool held;        /* rests until the events are done */
     bool dirty, on_held, reaped;
@@ -50,8 +47,9 @@ struct link {
     uint16_t close_reason;
     uint64_t pong_token;
     uint64_t due_ms, last_in_ms;
-    uint8_t expected[DP_KEY_LEN];
     uint8_t key[DP_KEY_LEN]; /* the peer's Ed25519 public key */
+    uint8_t
+        secret[DP_KEY_LEN]; /* secret: makes the tickets; until they are given out, or it opens */
     struct dp_address remote, seen;
     struct shake *shake;          /* NULL after the handshake */
     struct buffer *pending;       /* handshake bytes on their way out */
@@ -73,7 +71,7 @@ struct link {
 };
 
 /* --- link.c: life and death --- */
-int link_new(struct dp_node *node, struct link **out, bool initiator, const uint8_t *expected,
+int link_new(struct dp_node *node, struct link **out, bool initiator, const struct dp_known *known,
              const struct dp_address *remote, uint64_t dial, uint64_t now_ms);
 void link_free(struct link *link);
 /* Something is to be sent. */
@@ -98,10 +96,19 @@ void link_mark_credit(struct flow *flow);
 void link_drop_flow(struct flow *flow);
 
 /* --- link_shake.c: the handshake on the wire --- */
-int shake_start(struct link *link);
+/* Errors: as dp_link_new. */
+int shake_start(struct link *link, const struct dp_known *known);
+void shake_free(struct link *link);
+/* Whether it waits for dp_link_ticket. */
+bool shake_rests(const struct link *link);
+/* The Ed25519 key that the peer has proved to have, or NULL. */
+const uint8_t *shake_answered(const struct link *link);
 /* Write the initiator's first message, once. */
 int shake_begin(struct link *link);
 int shake_receive(struct link *link, uint8_t *data, size_t len, size_t *used, uint64_t now_ms);
+
+/* --- link_shake_ticket.c --- */
+void link_forget_secret(struct link *link);
 
 /* --- link_receive.c --- */
 int link_receive(struct link *link, uint8_t *data, size_t len, size_t *used, uint64_t now_ms);

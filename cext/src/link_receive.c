@@ -21,7 +21,8 @@ static int control_done(struct link *link, uint16_t type, const uint8_t *data, s
     if (!node_event(link->node, &event, data, len))
         return DP_E_MEMORY;
     hold(link);
-    if (!link->established)
+    link->heard = true;
+    if (!link->established && link->state == DP_LINK_OPEN)
         link_established(link, now_ms);
     return DP_OK;
 }
@@ -170,7 +171,16 @@ static int take_frame(struct link *link, uint8_t *data, size_t len, size_t *used
 }
 
 bool link_may_read(const struct link *link) {
-    return link->state == DP_LINK_HANDSHAKE || (link->state == DP_LINK_OPEN && !link->held);
+    switch (link->state) {
+    case DP_LINK_HANDSHAKE:
+        return !shake_rests(link);
+    case DP_LINK_READY:
+        return !link->heard;
+    case DP_LINK_OPEN:
+        return !link->held;
+    default:
+        return false;
+    }
 }
 
 int link_receive(struct link *link, uint8_t *data, size_t len, size_t *used, uint64_t now_ms) {

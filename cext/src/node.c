@@ -243,11 +243,11 @@ static struct link *find(const dp_node *node, uint64_t handle) {
     return table_get(&node->links, handle);
 }
 
-int dp_link_new(dp_node *node, uint64_t *handle, bool initiator, const uint8_t *expected,
+int dp_link_new(dp_node *node, uint64_t *handle, bool initiator, const struct dp_known *known,
                 const struct dp_address *remote, uint64_t dial, uint64_t now_ms) {
     struct link *link;
     node->now_ms = now_ms;
-    int rc = link_new(node, &link, initiator, expected, remote, dial, now_ms);
+    int rc = link_new(node, &link, initiator, known, remote, dial, now_ms);
     if (rc == DP_OK)
         *handle = link->handle;
     return rc;
@@ -306,6 +306,9 @@ int dp_link_admit(dp_node *node, uint64_t handle, const uint8_t *control, size_t
     if (rc != DP_OK)
         return rc;
     link->state = DP_LINK_OPEN;
+    link_forget_secret(link);
+    if (link->heard)
+        link_established(link, node->now_ms);
     if (node->on_resume)
         node->on_resume(link);
     return DP_OK;
@@ -317,6 +320,17 @@ int dp_link_control(dp_node *node, uint64_t handle, uint16_t type, const uint8_t
     if (!link)
         return DP_E_ARGUMENT;
     return link->state == DP_LINK_OPEN ? queue_control(link, type, data, len) : DP_E_STATE;
+}
+
+int dp_link_ping(dp_node *node, uint64_t handle) {
+    struct link *link = find(node, handle);
+    if (!link)
+        return DP_E_ARGUMENT;
+    if (link->state != DP_LINK_OPEN)
+        return DP_E_STATE;
+    link->ping_due = true;
+    link_mark(link);
+    return DP_OK;
 }
 
 int dp_link_close(dp_node *node, uint64_t handle, uint16_t reason) {
@@ -343,6 +357,8 @@ int dp_link_get(const dp_node *node, uint64_t handle, struct dp_link_info *out) 
     *out = (struct dp_link_info){.dial = link->dial,
                                  .state = link->state,
                                  .initiator = link->initiator,
+                                 .mode = link->mode,
+                                 .fell_back = link->fell_back,
                                  .remote = link->remote,
                                  .seen = link->seen,
                                  .bytes_in = link->bytes_in,

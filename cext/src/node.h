@@ -5,6 +5,7 @@
 #include "link.h"
 #include "scheduler.h"
 #include "sink.h"
+#include "statics.h"
 #include "table.h"
 
 struct event_list {
@@ -30,6 +31,7 @@ struct dp_node {
     size_t prologue_len;
     uint8_t *hello;
     size_t hello_len;
+    struct statics statics;
 
     struct table links, flows, sinks;
     struct link_list timers[LINK_TIMERS]; /* each in order of due time */

@@ -131,7 +131,7 @@ int dp_handshake_split(dp_handshake *handshake, uint8_t hash[64]) {
         return DP_E_STATE;
     handshake->has_rs = handshake->hs.has_rs;
     memcpy(handshake->rs, handshake->hs.rs, DP_KEY_LEN);
-    return handshake_split(&handshake->hs, &handshake->tx, &handshake->rx, hash);
+    return handshake_split(&handshake->hs, &handshake->tx, &handshake->rx, hash, NULL);
 }
 
 int dp_handshake_seal(dp_handshake *handshake, uint8_t *out, size_t out_cap, const uint8_t *in,

@@ -115,10 +115,12 @@ int symmetric_open(struct symmetric_state *ss, struct aead *aead, uint8_t *out, 
 }
 
 void symmetric_split(const struct symmetric_state *ss, struct cipher_state *c1,
-                     struct cipher_state *c2) {
-    uint8_t out[2][DP_HASH_LEN]; /* secret: wiped below */
-    hkdf(out, 2, ss->ck, NULL, 0);
+                     struct cipher_state *c2, uint8_t secret[DP_KEY_LEN]) {
+    uint8_t out[3][DP_HASH_LEN]; /* secret: wiped below */
+    hkdf(out, 3, ss->ck, NULL, 0);
     cipher_init(c1, out[0]);
     cipher_init(c2, out[1]);
+    if (secret)
+        memcpy(secret, out[2], DP_KEY_LEN);
     sodium_memzero(out, sizeof out);
 }

@@ -27,8 +27,9 @@ int symmetric_seal(struct symmetric_state *ss, struct aead *aead, uint8_t *out, 
 int symmetric_open(struct symmetric_state *ss, struct aead *aead, uint8_t *out, const uint8_t *in,
                    size_t len);
 
-/* Split(): c1 is for what the initiator sends, c2 for what the responder sends. */
+/* Split(): c1 is for what the initiator sends, c2 for what the responder sends. `secret`, when not
+ * NULL, gets one output more of the same HKDF, from which a later handshake can be keyed. */
 void symmetric_split(const struct symmetric_state *ss, struct cipher_state *c1,
-                     struct cipher_state *c2);
+                     struct cipher_state *c2, uint8_t secret[DP_KEY_LEN]);
 
 #endif

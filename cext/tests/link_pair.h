@@ -22,11 +22,19 @@ enum {
 
 /* What a side was told. */
 struct pair_seen {
-    unsigned ready, control, down, refused;
+    unsigned ready, control, down, refused, tickets;
     int status, refusal; /* of the last DOWN and REFUSED */
     uint16_t reason;
     size_t control_len;
     uint16_t control_type;
+    uint8_t answered[DP_KEY_LEN]; /* the last DOWN's data, of which there are so many bytes: */
+    size_t answered_len;
+};
+
+/* What a side says when it is asked for a ticket; it knows only the one. */
+struct pair_ticket {
+    bool known;
+    uint8_t name[DP_TICKET_NAME_LEN], psk[DP_KEY_LEN], key[DP_KEY_LEN];
 };
 
 struct pair_side {
@@ -35,9 +43,12 @@ struct pair_side {
     uint32_t sink;
     uint64_t drawn; /* the repeatable random source's counter */
     uint8_t seed;
+    bool filled; /* draws of one or two bytes, which choose lengths and top bits, are all `fill` */
+    uint8_t fill;
     uint8_t wire[PAIR_WIRE]; /* on its way to this side, */
     size_t on_wire, arrived; /* of which so many bytes are there */
     unsigned kept;           /* messages that the node still reads */
+    struct pair_ticket ticket;
     struct pair_seen seen;
 };
 
@@ -66,7 +77,10 @@ static inline void pair_random(void *context, uint8_t *out, size_t len) {
     side->drawn++;
     memcpy(seed, &side->drawn, sizeof side->drawn);
     seed[31] = side->seed;
-    randombytes_buf_deterministic(out, len, seed);
+    if (side->filled && len <= 2)
+        memset(out, side->fill, len);
+    else
+        randombytes_buf_deterministic(out, len, seed);
 }
 
 static inline struct dp_node_config pair_config(void) {
@@ -104,11 +118,17 @@ static inline void pair_nodes(struct pair *p, const struct dp_node_config config
     }
 }
 
-/* Their links; the one that dials asks for `expected`, or for anyone. */
-static inline void pair_links(struct pair *p, const uint8_t *expected) {
-    for (int i = 0; i < 2; i++)
-        CHECK(dp_link_new(p->side[i].node, &p->side[i].link, i == 0, i == 0 ? expected : NULL, NULL,
-                          (uint64_t)i, p->now_ms) == DP_OK);
+/* Links of which side `from` dials, relying on `known`. */
+static inline void pair_links_from(struct pair *p, int from, const struct dp_known *known) {
+    for (int i = 0; i < 2; i++) {
+        memset(&p->side[i].seen, 0, sizeof p->side[i].seen);
+        CHECK(dp_link_new(p->side[i].node, &p->side[i].link, i == from, i == from ? known : NULL,
+                          NULL, (uint64_t)i, p->now_ms) == DP_OK);
+    }
+}
+
+static inline void pair_links(struct pair *p, const struct dp_known *known) {
+    pair_links_from(p, 0, known);
 }
 
 static inline struct link *pair_link(const struct pair *p, int i) {
@@ -282,19 +302,35 @@ static inline int pair_deliver(struct pair *p, int to, size_t n) {
     return rc;
 }
 
+static inline void pair_answer_ticket(struct pair_side *side, const struct dp_event *event) {
+    const struct pair_ticket *ticket = &side->ticket;
+    CHECK(event->len == DP_TICKET_NAME_LEN);
+    bool known = ticket->known && memcmp(ticket->name, event->data, DP_TICKET_NAME_LEN) == 0;
+    side->seen.tickets++;
+    CHECK(dp_link_ticket(side->node, event->link, known ? ticket->psk : NULL,
+                         known ? ticket->key : NULL) == DP_OK);
+}
+
 static inline void pair_event(struct pair_side *side, const struct dp_event *event) {
     struct pair_seen *seen = &side->seen;
     seen->ready += event->kind == DP_EVENT_READY;
     seen->control += event->kind == DP_EVENT_CONTROL;
     seen->down += event->kind == DP_EVENT_DOWN;
     seen->refused += event->kind == DP_EVENT_REFUSED;
-    CHECK(event->kind >= DP_EVENT_READY && event->kind <= DP_EVENT_REFUSED);
-    if (event->kind == DP_EVENT_CONTROL)
+    CHECK(event->kind >= DP_EVENT_READY && event->kind <= DP_EVENT_TICKET);
+    if (event->kind == DP_EVENT_CONTROL) {
         seen->control_len = event->len, seen->control_type = event->type;
-    else if (event->kind == DP_EVENT_DOWN)
+    } else if (event->kind == DP_EVENT_DOWN) {
         seen->status = event->status, seen->reason = event->reason;
-    else if (event->kind == DP_EVENT_REFUSED)
+        seen->answered_len = event->len;
+        CHECK(event->len == 0 || event->len == DP_KEY_LEN);
+        if (event->len)
+            memcpy(seen->answered, event->data, DP_KEY_LEN);
+    } else if (event->kind == DP_EVENT_REFUSED) {
         seen->refusal = event->status;
+    } else if (event->kind == DP_EVENT_TICKET) {
+        pair_answer_ticket(side, event);
+    }
 }
 
 /* Handle events, released messages and outputs of side `i`. */
@@ -322,26 +358,15 @@ static inline void pair_run(struct pair *p) {
         moving = false;
         for (int i = 0; i < 2; i++) {
             moving |= pair_produce(p, i, 4 * DP_PRODUCE_MIN) > 0;
-            size_t before = p->side[1 - i].on_wire;
+            struct pair_side *to = &p->side[1 - i];
+            size_t before = to->on_wire;
+            unsigned tickets = to->seen.tickets;
             (void)pair_deliver(p, 1 - i, PAIR_WIRE);
             pair_gather(p, 1 - i);
-            moving |= p->side[1 - i].on_wire < before;
+            moving |= to->on_wire < before || to->seen.tickets > tickets;
         }
     }
     pair_gather(p, 0);
-}
-
-/* Carry handshake messages until number `stop` is on its way; returns the side it goes to. */
-static inline int pair_shake(struct pair *p, int stop) {
-    struct dp_node_config config[2] = {pair_config(), pair_config()};
-    pair_nodes(p, config);
-    pair_links(p, NULL);
-    for (int message = 0; message < stop; message++) {
-        CHECK(pair_produce(p, message % 2, 0) > 0);
-        CHECK(pair_deliver(p, 1 - message % 2, PAIR_WIRE) == DP_OK);
-    }
-    CHECK(pair_produce(p, stop % 2, 0) > 0);
-    return 1 - stop % 2;
 }
 
 /* --- whole lives --------------------------------------------------------------------------------- */
@@ -395,11 +420,19 @@ static inline void pair_inject(struct pair *p, int to, const uint8_t *plain, siz
     side->on_wire += FRAME_OVERHEAD + len;
 }
 
-static inline void pair_free(struct pair *p) {
+/* Both streams end; what was under way is lost. */
+static inline void pair_end(struct pair *p) {
     for (int i = 0; i < 2; i++) {
         (void)dp_link_end(p->side[i].node, p->side[i].link, DP_E_EOF);
         (void)dp_link_end(p->side[i].node, p->side[i].link, DP_E_EOF); /* one that was closing */
         pair_gather(p, i);
+        p->side[i].on_wire = p->side[i].arrived = 0;
+    }
+}
+
+static inline void pair_free(struct pair *p) {
+    pair_end(p);
+    for (int i = 0; i < 2; i++) {
         struct dp_stats stats = pair_stats(p, i);
         CHECK(p->side[i].kept == 0 && stats.links == 0 && stats.flows == 0);
         CHECK(stats.buffer_bytes == 0 && stats.handshakes_pending == 0 && stats.events_lost == 0);

@@ -1,105 +1,10 @@
 /* Engines over real sockets, two in one process, polled in turn: no thread, no sleep. */
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "check.h"
-#include "engine.h"
-#include "link_pair.h"
+#include "engine_pair.h"
 
-enum { ROUNDS = 3000, FDS = 64 };
-
-static dp_engine *engines[2];
-static struct pair_side sides[2];
-static uint64_t links[2]; /* of the last READY */
-static struct pair_seen seen[2];
-static size_t echoed;
-
-static struct dp_address local(int family, uint16_t port) {
-    struct dp_address a = {.family = (uint8_t)family, .ip = {127, 0, 0, 1}, .port = port};
-    if (family == 6)
-        memcpy(a.ip, &in6addr_loopback, sizeof a.ip);
-    return a;
-}
-
-static void start(const struct dp_node_config *config) {
-    memset(seen, 0, sizeof seen);
-    memset(sides, 0, sizeof sides);
-    for (int i = 0; i < 2; i++) {
-        struct dp_node_config c = *config;
-        memset(c.seed, 1 + i, sizeof c.seed);
-        CHECK(dp_engine_new(&engines[i], &c) == DP_OK);
-        sides[i].node = dp_engine_node(engines[i]);
-        CHECK(dp_sink_open(sides[i].node, &sides[i].sink) == DP_OK);
-    }
-}
-
-static void stop(void) {
-    for (int i = 0; i < 2; i++)
-        dp_engine_free(engines[i]);
-}
-
-static struct dp_stats stats_of(int i) {
-    struct dp_stats stats;
-    dp_node_stats(sides[i].node, &stats);
-    return stats;
-}
-
-/* Events: whoever is READY is admitted. Outputs: their payload is counted. */
-static void handle(int i) {
-    const struct dp_event *events;
-    struct dp_output out;
-    size_t n = dp_node_events(sides[i].node, &events);
-    for (size_t e = 0; e < n; e++) {
-        if (events[e].kind == DP_EVENT_READY) {
-            links[i] = events[e].link;
-            (void)dp_link_admit(sides[i].node, links[i], (const uint8_t *)"hi", 2);
-        }
-        seen[i].ready += events[e].kind == DP_EVENT_READY;
-        seen[i].control += events[e].kind == DP_EVENT_CONTROL;
-        seen[i].down += events[e].kind == DP_EVENT_DOWN;
-        if (events[e].kind == DP_EVENT_DOWN)
-            seen[i].status = events[e].status, seen[i].reason = events[e].reason;
-    }
-    dp_node_events_done(sides[i].node);
-    pair_released(&sides[i]);
-    for (; dp_node_output(sides[i].node, &out); dp_node_output_done(sides[i].node))
-        for (size_t at = 0; at < out.len; at += load32(out.data + at))
-            if (load16(out.data + at + 4) == RECORD_DATA)
-                echoed += load32(out.data + at + 16);
-}
-
-static void poll_both(void) {
-    uint64_t woken;
-    for (int i = 0; i < 2; i++) {
-        CHECK(dp_engine_poll(engines[i], 1, &woken) == DP_OK);
-        handle(i);
-    }
-}
-
-#define POLL_UNTIL(condition)                            \
-    do {                                                 \
-        for (int r = 0; !(condition) && r < ROUNDS; r++) \
-            poll_both();                                 \
-        CHECK(condition);                                \
-    } while (0)
-
-/* Engine 1 listens, engine 0 dials; both admit. Returns the port. */
-static uint16_t connect_both(int family) {
-    struct dp_address address = local(family, 0);
-    uint64_t link;
-    uint8_t key[DP_KEY_LEN];
-    pair_key(key, 1);
-    CHECK(dp_engine_listen(engines[1], &address, &address.port) == DP_OK && address.port);
-    CHECK(dp_engine_dial(engines[0], &address, key, 77, &link) == DP_OK);
-    POLL_UNTIL(seen[0].control == 1 && seen[1].control == 1);
-    CHECK(link == links[0]);
-    return address.port;
-}
+enum { FDS = 64 };
 
 static uint32_t open_flow(int i) {
     uint32_t flow;
@@ -126,7 +31,7 @@ static void test_echo(int family) {
     struct dp_node_config config = pair_config();
     config.send_low_water = 65536;
     start(&config);
-    (void)connect_both(family);
+    dial_one(family, listen_one(family), NULL);
     uint32_t flows[2] = {open_flow(0), open_flow(1)};
     for (int i = 0; i < 2; i++) {
         echoed = 0;
@@ -162,7 +67,7 @@ static void test_refused_connection(void) {
 static void test_vanish(void) {
     struct dp_node_config config = pair_config();
     start(&config);
-    (void)connect_both(4);
+    dial_one(4, listen_one(4), NULL);
     uint32_t flows[2] = {open_flow(0), open_flow(1)};
     CHECK(flows[1] != 0);
     send_one(0, flows[0], 1 << 20);
@@ -175,14 +80,6 @@ static void test_vanish(void) {
 }
 
 /* --- caps ------------------------------------------------------------------------------------------- */
-
-static int raw_connect(uint16_t port) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    CHECK(fd >= 0 && (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 || errno == EINPROGRESS));
-    return fd;
-}
 
 static void test_caps(void) {
     static const struct {
@@ -284,7 +181,7 @@ static void test_wrong_usage(void) {
     CHECK(errno == EADDRNOTAVAIL);
     struct dp_flow_config c = {sides[0].sink, 3, 3, DP_NORMAL, 1, 100, 1, 100, 100};
     CHECK(dp_flow_open(sides[0].node, 99, &c, &flow) == DP_E_ARGUMENT);
-    (void)connect_both(4);
+    dial_one(4, listen_one(4), NULL);
     (void)open_flow(0);
     CHECK(dp_flow_open(sides[0].node, links[0], &c, &flow) == DP_E_STATE);
     c.number = c.peer_number = DP_CHANNEL_COUNT;

@@ -89,6 +89,69 @@ static void test_bad_public_keys(void) {
     CHECK(dp_identity_static_public(out, mixed) == DP_E_KEY);
 }
 
+/* 2^255 - 19 + `n`, little endian; n below 19 keeps the highest bit clear. */
+static void p_plus(uint8_t out[32], int n) {
+    memset(out, 0xff, 32);
+    out[0] = (uint8_t)(0xed + n);
+    out[31] = 0x7f;
+}
+
+/* As the conversion says, for keys by the hundred and for what is almost one. */
+static void test_matches(void) {
+    uint8_t last[32] = {9};
+    for (uint16_t n = 0; n < 500; n++) {
+        uint8_t seed[32] = {(uint8_t)n, (uint8_t)(n >> 8)}, key[32], spk[32];
+        CHECK(dp_identity_public(key, seed) == DP_OK);
+        CHECK(dp_identity_static_public(spk, key) == DP_OK);
+        CHECK_ROW(n, dp_identity_matches(key, spk) && !dp_identity_matches(key, last));
+        memcpy(last, spk, sizeof last);
+        key[31] ^= 0x80; /* the negative */
+        CHECK_ROW(n, dp_identity_matches(key, spk));
+        spk[31] |= 0x80;
+        CHECK_ROW(n, !dp_identity_matches(key, spk));
+        spk[31] &= 0x7f;
+        for (int bit = 0; bit < 255; bit += 1 + n % 7) {
+            key[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            CHECK_ROW(n, !dp_identity_matches(key, spk));
+            key[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            spk[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            CHECK_ROW(n, !dp_identity_matches(key, spk));
+            spk[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+    }
+}
+
+/* y (u + 1) = u - 1 where a limb is full or empty. Numbers of p or more are no field element. */
+static void test_matches_edges(void) {
+    static const struct {
+        int row;
+        int y, u; /* a small number, or one relative to p, which is -100 */
+        bool matches;
+    } ROWS[] = {
+        {1, -101, 0, true}, /* -1 (0 + 1) = 0 - 1 */
+        {2, 0, 1, true},    /* 0 (1 + 1) = 1 - 1 */
+        {3, 0, 0, false},        {4, 1, 1, false},
+        {5, 0, -101, false}, /* u = -1 belongs to no y */
+        {6, 1, -101, false},     {7, -101, -101, false},
+        {8, 2, -103, true},                           /* 2 (-3 + 1) = -3 - 1 */
+        {9, 3, -102, true},                           /* 3 (-2 + 1) = -2 - 1 */
+        {10, -100, 1, false},                         /* 0, written as p */
+        {11, 0, -99, false},                          /* 1, written as p + 1 */
+        {12, -101, -100, false}, {13, -82, 0, false}, /* p + 18 = 2^255 - 1 */
+    };
+    for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
+        const int given[2] = {ROWS[i].y, ROWS[i].u};
+        uint8_t numbers[2][32] = {{0}};
+        for (int n = 0; n < 2; n++) {
+            if (given[n] < 0)
+                p_plus(numbers[n], given[n] + 100);
+            else
+                numbers[n][0] = (uint8_t)given[n];
+        }
+        CHECK_ROW(ROWS[i].row, dp_identity_matches(numbers[0], numbers[1]) == ROWS[i].matches);
+    }
+}
+
 static void test_blake2b(void) {
     uint8_t out[64], expected[64], in[3] = {'a', 'b', 'c'}, key[65] = {1};
     from_hex(
@@ -134,6 +197,8 @@ int main(void) {
     test_signatures();
     test_static_keys();
     test_bad_public_keys();
+    test_matches();
+    test_matches_edges();
     test_blake2b();
     test_status_names();
     test_bytes();

@@ -70,16 +70,19 @@ static void check_transport(struct cipher_state *tx, struct cipher_state *rx) {
 
 static void finish(struct noise_pair *pair) {
     struct cipher_state tx[2], rx[2];
-    uint8_t hash[2][DP_HASH_LEN];
+    uint8_t hash[2][DP_HASH_LEN], secret[2][DP_KEY_LEN];
     while (!handshake_finished(&pair->side[INITIATOR].hs))
         pass_message(pair);
     for (int i = 0; i < 2; i++) {
         CHECK(handshake_overhead(&pair->side[i].hs) == 0);
-        CHECK(handshake_split(&pair->side[i].hs, &tx[i], &rx[i], hash[i]) == DP_OK);
+        CHECK(handshake_split(&pair->side[i].hs, &tx[i], &rx[i], hash[i], secret[i]) == DP_OK);
         CHECK(all_equal((const uint8_t *)&pair->side[i].hs, sizeof pair->side[i].hs, 0));
     }
     CHECK(memcmp(hash[0], hash[1], DP_HASH_LEN) == 0);
     CHECK(memcmp(tx[0].k, tx[1].k, DP_KEY_LEN) != 0);
+    CHECK(memcmp(secret[0], secret[1], DP_KEY_LEN) == 0);
+    for (int i = 0; i < 2; i++)
+        CHECK(memcmp(secret[0], tx[i].k, DP_KEY_LEN) != 0);
     check_transport(&tx[0], &rx[1]);
     check_transport(&tx[1], &rx[0]);
 }
@@ -323,7 +326,7 @@ static void check_only(struct handshake *hs, bool may_write, bool may_read) {
     if (!may_read)
         CHECK(handshake_read(hs, payload, ROOM, &got, message, 200) == DP_E_STATE);
     if (!handshake_finished(hs))
-        CHECK(handshake_split(hs, &tx, &rx, hash) == DP_E_STATE);
+        CHECK(handshake_split(hs, &tx, &rx, hash, NULL) == DP_E_STATE);
     CHECK(memcmp(&before, hs, sizeof before) == 0);
 }
 
@@ -383,7 +386,8 @@ static const struct {
     {12, DP_PATTERN_XX, INITIATOR, 'a', DP_E_ARGUMENT},
     {13, DP_PATTERN_XX, INITIATOR, 'x', DP_E_ARGUMENT},
     {14, DP_PATTERN_XXFALLBACK, INITIATOR, '-', DP_E_ARGUMENT},
-    {15, DP_PATTERN_COUNT, INITIATOR, '-', DP_E_ARGUMENT},
+    {15, DP_PATTERN_XXFALLBACK, RESPONDER, '-', DP_E_ARGUMENT},
+    {16, DP_PATTERN_COUNT, INITIATOR, '-', DP_E_ARGUMENT},
 };
 
 static void remove_from(struct handshake_config *config, char what) {

@@ -15,6 +15,7 @@ class Group(StrEnum):
     SMALL = "small"
     RTT = "rtt"
     CONNECTIONS = "connections"
+    HANDSHAKES = "handshakes"
     MEMORY = "memory"
 
 
@@ -28,6 +29,10 @@ P50_US = "p50 µs"
 P99_US = "p99 µs"
 CONNECTIONS_PER_S = "connections/s"
 CPU_MS_PER_CONNECTION = "CPU ms/connection"
+HANDSHAKES_PER_S = "handshakes/s"
+CPU_US_PER_HANDSHAKE = "CPU µs"
+OF_X25519 = "of X25519"
+OF_XX = "of XX"
 KIB_PER_CONNECTION = "KiB/connection"
 
 KIB = 1024
@@ -71,6 +76,21 @@ CONNECT_16 = Case(
     CPU_MS_PER_CONNECTION,
     count=CONNECTIONS_AT_A_TIME,
 )
+HANDSHAKES = Case(
+    "handshakes",
+    Group.HANDSHAKES,
+    "handshakes in memory, both sides",
+    HANDSHAKES_PER_S,
+    CPU_US_PER_HANDSHAKE,
+)
+HANDSHAKE_SHARES = Case(
+    "handshake-shares",
+    Group.HANDSHAKES,
+    "handshakes beside their X25519",
+    OF_X25519,
+    "",
+)
+HANDSHAKE_GAINS = Case("handshake-gains", Group.HANDSHAKES, "handshakes beside XX", OF_XX, "")
 IDLE_1K = Case(
     "idle-1000",
     Group.MEMORY,
@@ -89,7 +109,18 @@ IDLE_10K = Case(
     more_is_better=False,
     count=10_000,
 )
-CASES = (BULK_64K, BULK_1M, SMALL_100, RTT_100, CONNECT_16, IDLE_1K, IDLE_10K)
+CASES = (
+    BULK_64K,
+    BULK_1M,
+    SMALL_100,
+    RTT_100,
+    CONNECT_16,
+    HANDSHAKES,
+    HANDSHAKE_SHARES,
+    HANDSHAKE_GAINS,
+    IDLE_1K,
+    IDLE_10K,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +168,8 @@ class Source:
     case: Case
     contender: str
     measure: Measure
+    also: tuple[str, ...] = ()
+    "Names of further measurements that the same call makes."
 
     @property
     def name(self) -> str:

@@ -16,7 +16,16 @@ from dataclasses import dataclass
 from load.bench.model import CASES, Group, Source
 
 PACKAGE = "load.bench"
-MODULES = ("ceiling", "tls_uvloop", "pyzmq_curve", "zmq_ipc", "engine", "shard_idle", "application")
+MODULES = (
+    "ceiling",
+    "tls_uvloop",
+    "pyzmq_curve",
+    "zmq_ipc",
+    "engine",
+    "handshake",
+    "shard_idle",
+    "application",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,26 @@ from dp2p.errors import RequestError
 if TYPE_CHECKING:
     from dp2p.sdk import blocking
     from dp2p.sdk.aio import attach
-    from dp2p.sdk.types import Batch, Message, Peer, PeerDown, PeerUp, SendError
+    from dp2p.sdk.types import (
+        Batch,
+        Dialled,
+        Introduced,
+        Message,
+        Notice,
+        Peer,
+        PeerDown,
+        PeerUp,
+        SendError,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "Dialled",
+    "Introduced",
     "Message",
+    "Notice",
     "Peer",
     "PeerDown",
     "PeerUp",
@@ -30,9 +43,7 @@ __all__ = [
 ]
 
 # Imported when first used: a shard has no need of the SDK.
-_WHERE = {"attach": "dp2p.sdk.aio"} | dict.fromkeys(
-    ("Batch", "Message", "Peer", "PeerDown", "PeerUp", "SendError"), "dp2p.sdk.types"
-)
+_WHERE = dict.fromkeys(__all__, "dp2p.sdk.types") | {"attach": "dp2p.sdk.aio"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,10 @@
 """Addresses of peers and physical endpoints, as people write them.
 
-``dp2p://<public key>@host:port`` names a peer; ``tcp4://host:port`` and ``tcp6://[host]:port``
-name only a place. Each can be dialled. IPv6 addresses stand in brackets.
+``dp2p://<public key>@host:port`` names a peer and where it is; ``tcp4://host:port`` and
+``tcp6://[host]:port`` name only a place. Each can be dialled. IPv6 addresses stand in brackets and
+have no zone, which would mean something on one machine only.
+
+``dp2p://<public key>`` and a node-ID name a peer alone: a node that knows where it is can dial it.
 """
 
 from __future__ import annotations
@@ -55,7 +58,42 @@ class PeerAddress:
         return ids.node_id_text(self.key)
 
 
+@dataclass(frozen=True, slots=True)
+class PeerOnly:
+    """A peer by its public key, wherever it is."""
+
+    key: str
+    "Public key, base32."
+
+    def __str__(self) -> str:
+        return f"dp2p://{self.key}"
+
+    @property
+    def peer(self) -> str:
+        """The node-ID, base32."""
+        return ids.node_id_text(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeId:
+    """A peer by its node-ID, wherever it is. Nothing in the text tells it from a bare key."""
+
+    node: str
+    "Node-ID, base32."
+
+    def __str__(self) -> str:
+        return self.node
+
+    @property
+    def peer(self) -> str:
+        """The node-ID, base32."""
+        return self.node
+
+
 Address = Endpoint | PeerAddress
+"Says where to dial."
+Target = Address | PeerOnly | NodeId
+"What a node can be asked to dial."
 
 
 def parse(text: str) -> Address:
@@ -68,6 +106,32 @@ def parse(text: str) -> Address:
     raise AddressError(
         f"address {text!r}: expected dp2p://KEY@HOST:PORT, tcp4://HOST:PORT or tcp6://[HOST]:PORT"
     )
+
+
+def parse_target(text: str) -> Target:
+    """Read an address, or a peer without a place.  Raises: AddressError saying what is wrong."""
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme == "dp2p" and "@" not in rest:
+        return PeerOnly(_key(text, rest))
+    if not separator and len(text) == ids.TEXT_CHARACTERS:
+        return NodeId(_key(text, text))
+    if separator and scheme in ("dp2p", "tcp4", "tcp6"):
+        return parse(text)
+    raise AddressError(
+        f"address {text!r}: expected dp2p://KEY@HOST:PORT, dp2p://KEY, tcp4://HOST:PORT, "
+        "tcp6://[HOST]:PORT or a node-ID"
+    )
+
+
+def parse_peer(text: str) -> str:
+    """The node-ID of the peer that ``text`` names: a target with a key, or a node-ID.
+
+    Raises: AddressError, also for a bare endpoint.
+    """
+    target = parse_target(text)
+    if isinstance(target, Endpoint):
+        raise AddressError(f"address {text!r}: names no peer; expected a node-ID or dp2p://KEY")
+    return target.peer
 
 
 def parse_endpoint(text: str, *, default_port: int | None = None, lowest_port: int = 1) -> Endpoint:
@@ -90,19 +154,27 @@ def parse_endpoint(text: str, *, default_port: int | None = None, lowest_port: i
 def _parse_peer(text: str, rest: str) -> PeerAddress:
     key, separator, place = rest.partition("@")
     if not separator:
-        raise AddressError(f"address {text!r}: no public key before an @")
+        raise AddressError(f"address {text!r}: no @ between a public key and a place")
+    _key(text, key)
+    host, port = _split(text, place, None, 1)
+    return PeerAddress(key, host, port)
+
+
+def _key(text: str, key: str) -> str:
+    """``key``, checked."""
     try:
         ids.from_text(key)
     except ValueError as error:
         raise AddressError(f"address {text!r}: {error}") from None
-    host, port = _split(text, place, None, 1)
-    return PeerAddress(key, host, port)
+    return key
 
 
 def _split(text: str, place: str, default_port: int | None, lowest_port: int) -> tuple[str, int]:
     """Host and port of ``host:port`` or ``[host]:port``."""
     if place.startswith("["):
         host, separator, tail = place[1:].partition("]")
+        if "%" in host:
+            raise AddressError(f"address {text!r}: an IPv6 address has no zone (%) here")
         if not separator or _ip_version(host) != 6:
             raise AddressError(f"address {text!r}: no IPv6 address in brackets")
         if tail and not tail.startswith(":"):

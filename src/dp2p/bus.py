@@ -7,22 +7,34 @@ all of it, so that a lost process is made good by sending it again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from dp2p.control import ProtocolSpec
 from dp2p.errors import Dp2pError
 
-BUS_VERSION = 1
+BUS_VERSION = 2
 
 
 class BusError(Dp2pError):
     """A fabric message is malformed or of another version."""
 
 
+Mode = Literal["xx", "ik", "resume"]
+Trust = Literal["none", "introduced", "resumed"]
+
+
 class Message(msgspec.Struct, tag_field="kind", frozen=True, kw_only=True):
-    """Base of all fabric messages."""
+    """Base of all fabric messages. Shown without the bytes in them, since some are secret."""
+
+    def __repr__(self) -> str:
+        values = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        shown = (
+            f"{name}=<{len(value)} bytes>" if isinstance(value, bytes) else f"{name}={value!r}"
+            for name, value in values
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +50,18 @@ class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
     "The socket's remote end."
     instance: str
     "The peer's life, from its hello."
-    trust: str
     listen: list[str]
     "Endpoints under which the peer says it can be dialled."
+    mode: Mode
+    "The handshake that it began with, as the initiator chose it."
+    fell_back: bool = False
+    "The responder could not use what the initiator relied on, and XXfallback made the link."
+    trust: Trust = "none"
+    "As the coordinator judged when it admitted the link."
+    introducers: int = 0
+    "Independent ones that had introduced the peer when the link was admitted."
+    record: bytes | None = None
+    "The peer's signed record as it came, not verified."
     seen: str | None = None
     "This node's endpoint as the peer sees it."
     dial: int | None = None
@@ -93,9 +114,20 @@ class ShardHeartbeat(Message, frozen=True, kw_only=True, tag="shard_heartbeat"):
 
 
 class LinkReady(Message, frozen=True, kw_only=True, tag="link_ready"):
-    """A handshake is done; the link waits for ``Admit`` or ``Refuse``."""
+    """A handshake is done; the link waits for ``Admit`` or ``Close``."""
 
     report: LinkReport
+    dial_ticket: bytes | None = None
+    "For this node's next dial to the peer: name (16) and psk (32). Secret; None when said again."
+    accept_ticket: bytes | None = None
+    "For the peer's next dial to this node. Secret."
+
+
+class TicketAsked(Message, frozen=True, kw_only=True, tag="ticket_asked"):
+    """An inbound handshake names a ticket and waits for ``Ticket``."""
+
+    link: int
+    name: bytes
 
 
 class LinkUp(Message, frozen=True, kw_only=True, tag="link_up"):
@@ -118,6 +150,25 @@ class DialFailed(Message, frozen=True, kw_only=True, tag="dial_failed"):
 
     dial: int
     reason: str
+    answered: str | None = None
+    "With reason ``identity``: the key that answered, base32."
+
+
+class PeerSaid(Message, frozen=True, kw_only=True, tag="peer_said"):
+    """A control datagram that concerns the coordinator (``dp2p.introduction``)."""
+
+    link: int
+    type: int
+    body: bytes
+
+
+class Probed(Message, frozen=True, kw_only=True, tag="probed"):
+    """Answer to ``Probe``: whether anything came from the peer since. Not sent for a link that went
+    down meanwhile.
+    """
+
+    link: int
+    alive: bool
 
 
 class AppGone(Message, frozen=True, kw_only=True, tag="app_gone"):
@@ -154,6 +205,40 @@ class Admit(Message, frozen=True, kw_only=True, tag="admit"):
     """Let a ready link open."""
 
     link: int
+    trust: Trust
+    introducers: int
+    wait: bool = False
+    "Only once the peer has admitted it: the peer is the one who chooses among links."
+
+
+class Ticket(Message, frozen=True, kw_only=True, tag="ticket"):
+    """Answer to ``TicketAsked``. Both None: there is no such ticket."""
+
+    link: int
+    psk: bytes | None = None
+    "Secret."
+    key: str | None = None
+    "The peer it was made with, base32."
+
+
+class Probe(Message, frozen=True, kw_only=True, tag="probe"):
+    """Ping a link and say in ``Probed`` whether it lives."""
+
+    link: int
+
+
+class TellPeer(Message, frozen=True, kw_only=True, tag="tell_peer"):
+    """Send a control datagram on an open link; one that has gone down gets none."""
+
+    link: int
+    type: int
+    body: bytes
+
+
+class NodeRecord(Message, frozen=True, kw_only=True, tag="node_record"):
+    """This node's signed record, for hellos from now on."""
+
+    record: bytes
 
 
 class Close(Message, frozen=True, kw_only=True, tag="close"):
@@ -171,15 +256,42 @@ class DialLink(Message, frozen=True, kw_only=True, tag="dial"):
     "A numeric address, IPv4 or IPv6."
     port: int
     key: str | None = None
-    "The public key that must answer, base32."
+    "The public key that is thought to be there, base32: a handshake that relies on it. None: XX."
+    pinned: bool = False
+    "No other key will do."
+    ticket: bytes | None = None
+    "Of an earlier session with ``key``: name (16) and psk (32). Secret."
 
 
 class Stop(Message, frozen=True, kw_only=True, tag="stop"):
     """Close all links and exit."""
 
 
-FromShard = ShardHello | ShardHeartbeat | LinkReady | LinkUp | LinkDown | DialFailed | AppGone
-ToShard = Welcome | WhoAreYou | Registry | Admit | Close | DialLink | Stop
+FromShard = (
+    ShardHello
+    | ShardHeartbeat
+    | TicketAsked
+    | LinkReady
+    | LinkUp
+    | LinkDown
+    | DialFailed
+    | PeerSaid
+    | Probed
+    | AppGone
+)
+ToShard = (
+    Welcome
+    | WhoAreYou
+    | Registry
+    | NodeRecord
+    | Ticket
+    | Admit
+    | Close
+    | Probe
+    | TellPeer
+    | DialLink
+    | Stop
+)
 
 _encoder = msgspec.json.Encoder()
 _from_shard: msgspec.json.Decoder[FromShard] = msgspec.json.Decoder(FromShard)

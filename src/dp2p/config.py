@@ -96,6 +96,17 @@ class PeersSection(Section, frozen=True, kw_only=True):
     "Addresses that are kept connected."
 
 
+class StoreSection(Section, frozen=True, kw_only=True):
+    """What the node remembers of peers."""
+
+    file: PathText = ""
+    "An SQLite database. Empty: beside the key file, with `.peers.db` behind its name."
+    max_peers: Annotated[int, Meta(ge=16, le=10_000_000)] = 100_000
+    "Beyond it the least valuable are forgotten."
+    ticket_lifetime_s: Annotated[float, Meta(ge=60, le=365 * 86400)] = 30 * 86400.0
+    "How long a session may be resumed. A ticket that is stolen is good for as long."
+
+
 class AppsSection(Section, frozen=True, kw_only=True):
     """Applications on this machine."""
 
@@ -111,6 +122,7 @@ class Config(Section, frozen=True, kw_only=True):
     shards: ShardsSection = ShardsSection()
     limits: LimitsSection = LimitsSection()
     peers: PeersSection = PeersSection()
+    store: StoreSection = StoreSection()
     apps: AppsSection = AppsSection()
 
 

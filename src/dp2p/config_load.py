@@ -25,7 +25,7 @@ DEFAULT_FILE = "dp2p.toml"
 PREFIX = "DP2P_"
 OTHER_VARIABLES = {"DP2P_CONFIG", "DP2P_WITHOUT_OPENSSL"}  # the file's path; a build option
 _NOT_SET_BY_HAND = {"node.instance"}
-_PATHS = {"node.key_file", "node.run_dir"}
+_PATHS = {"node.key_file", "node.run_dir", "store.file"}
 
 
 def _keys() -> dict[str, inspect.Field]:
@@ -89,7 +89,8 @@ def load(
         section, key = setting.key.split(".")
         values.setdefault(section, {})[key] = _checked(setting)
         origins[setting.key] = setting.origin
-    _fill_paths(values.setdefault("node", {}), variables)
+    node, store = values.setdefault("node", {}), values.setdefault("store", {})
+    _fill_paths(node, store, variables)
     config = msgspec.convert(values, Config)
     check_run_dir(config.node.run_dir, origins.get("node.run_dir", "the default"))
     return config
@@ -190,7 +191,7 @@ def _check_addresses(setting: Setting, value: Any) -> None:
         raise ConfigError(f"{setting.origin}: {text}") from None
 
 
-def _fill_paths(node: dict[str, Any], env: Mapping[str, str]) -> None:
+def _fill_paths(node: dict[str, Any], store: dict[str, Any], env: Mapping[str, str]) -> None:
     """Defaults that depend on who runs this and where."""
     home = Path(env.get("HOME") or "~").expanduser()
     if "key_file" not in node:
@@ -198,6 +199,8 @@ def _fill_paths(node: dict[str, Any], env: Mapping[str, str]) -> None:
         node["key_file"] = str(base / "dp2p" / "key")
     if "run_dir" not in node:
         node["run_dir"] = str(places.default_run_dir(env))
+    if "file" not in store:
+        store["file"] = node["key_file"] + ".peers.db"
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

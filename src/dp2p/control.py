@@ -17,6 +17,8 @@ API_VERSION = 1
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}\Z")]
 Version = Annotated[int, Meta(ge=0, le=65535)]
 Session = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+PeerText = Annotated[str, Meta(pattern=r"^(dp2p://)?[a-z2-7]{51}[aq]\Z")]
+"A node-ID, or ``dp2p://`` and a public key."
 PriorityClass = Literal["urgent", "normal", "bulk"]
 
 
@@ -94,13 +96,51 @@ class Dial(Request, tag="dial"):
     timeout_s: Annotated[float, Meta(gt=0, le=120)] = 10.0
 
 
+class Known(Request, tag="known"):
+    """What the node remembers of a peer. Reply: an object, see docs/spec/app-api.md."""
+
+    peer: PeerText
+
+
+class Find(Request, tag="find"):
+    """Ask connected peers to introduce others; the reply comes when all have answered, or in time.
+
+    Reply: ``{"records": [...], "asked": how many peers}``.
+    """
+
+    protocol: Name | None = None
+    near: PeerText | None = None
+    "A node-ID: peers close to it."
+    limit: Annotated[int, Meta(ge=1, le=256)] = 16
+    timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
+
+
+class Subscribe(Request, tag="subscribe"):
+    """Get ``notice`` events from now on. Reply: empty."""
+
+    session: Session
+
+
 class Disconnect(Request, tag="disconnect"):
     """Close the connection to a peer. Reply: empty."""
 
     peer: str
 
 
-AnyRequest = Attach | Heartbeat | Register | Withdraw | Detach | Status | Peers | Dial | Disconnect
+AnyRequest = (
+    Attach
+    | Heartbeat
+    | Register
+    | Withdraw
+    | Detach
+    | Status
+    | Peers
+    | Dial
+    | Known
+    | Find
+    | Subscribe
+    | Disconnect
+)
 
 
 class ShardEndpoint(msgspec.Struct, frozen=True):
@@ -165,4 +205,14 @@ class ShardDown(msgspec.Struct, frozen=True, tag_field="event", tag="shard_down"
     endpoint: str
 
 
-AnyEvent = ShardUp | ShardDown
+class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
+    """Trust was lost, or somebody may be in the middle: for sessions that subscribed."""
+
+    kind: str
+    "One of those in docs/spec/app-api.md, \"Notices\"."
+    at: float
+    "Seconds since 1970."
+    fields: dict[str, str | bool | None]
+
+
+AnyEvent = ShardUp | ShardDown | Notice

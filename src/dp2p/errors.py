@@ -22,6 +22,10 @@ class RecordError(Dp2pError):
     """A message on the data socket is malformed."""
 
 
+class NodeRecordError(Dp2pError):
+    """A node's signed record is malformed, or its signature is wrong."""
+
+
 class AddressError(Dp2pError):
     """A peer address or endpoint cannot be read."""
 
@@ -32,6 +36,10 @@ class ConfigError(Dp2pError):
 
 class KeyFileError(Dp2pError):
     """The node's key file is missing, malformed or readable by others."""
+
+
+class StoreError(Dp2pError):
+    """The peer store cannot be opened; the text names the file and why it was left alone."""
 
 
 class RequestError(Dp2pError):

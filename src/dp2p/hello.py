@@ -19,6 +19,8 @@ PROTOCOLS_MAX = 250
 Number = Annotated[int, Meta(ge=0, le=PROTOCOLS_MAX - 1)]
 Generation = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
 EndpointText = Annotated[str, Meta(max_length=272)]
+KeyText = Annotated[str, Meta(pattern=r"^[a-z2-7]{51}[aq]\Z")]
+"A public key or a node-ID."
 
 
 class HelloError(Dp2pError):
@@ -30,6 +32,11 @@ class ControlType(IntEnum):
 
     PROTOCOLS = 1
     ACK = 2
+    RECORD = 3
+    FIND = 4
+    FOUND = 5
+    CHECK = 6
+    KEYS = 7
 
 
 class CloseReason(IntEnum):
@@ -56,6 +63,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     listen: Annotated[list[EndpointText], Meta(max_length=16)] = []
     protocols: Annotated[list[Name], Meta(max_length=PROTOCOLS_MAX)] = []
     "Names on the air when the handshake began."
+    record: Annotated[bytes, Meta(max_length=1024)] | None = None
+    "The node's signed record, once it has one."
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +92,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Deep nesting, even in a field that is ignored, ends in a RecursionError.
-_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _hello = msgspec.json.Decoder(Hello)
 _protocols = msgspec.json.Decoder(Protocols)
@@ -106,7 +115,7 @@ def decode_hello(data: bytes) -> Hello:
     """A peer's hello.  Raises: HelloError."""
     try:
         return _hello.decode(data)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise HelloError(f"hello: {error}") from None
 
 
@@ -114,7 +123,7 @@ def decode_protocols(data: bytes) -> Protocols:
     """A peer's list, whose names and numbers are each there once.  Raises: HelloError."""
     try:
         found = _protocols.decode(data)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise HelloError(f"protocol list: {error}") from None
     for what in ({each.name for each in found.protocols}, {e.number for e in found.protocols}):
         if len(what) != len(found.protocols):
@@ -126,5 +135,5 @@ def decode_ack(data: bytes) -> int:
     """The generation a peer has in force.  Raises: HelloError."""
     try:
         return _ack.decode(data).generation
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise HelloError(f"acknowledgement: {error}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -21,8 +21,10 @@ __all__ = [
     "Event",
     "EventKind",
     "FlowConfig",
+    "Known",
     "LinkInfo",
     "LinkState",
+    "Mode",
     "Node",
     "NodeConfig",
     "Place",
@@ -39,6 +41,9 @@ __all__ = [
 PRODUCE_MIN: int = lib.DP_PRODUCE_MIN
 CONTROL_MAX: int = lib.DP_CONTROL_MAX
 HELLO_MAX: int = lib.DP_HELLO_MAX
+KEY_LEN: int = lib.DP_KEY_LEN
+TICKET_NAME_LEN: int = lib.DP_TICKET_NAME_LEN
+TICKET_LEN: int = lib.DP_TICKET_LEN
 WOKEN_EVENTS: int = lib.DP_WOKEN_EVENTS
 WOKEN_OUTPUT: int = lib.DP_WOKEN_OUTPUT
 RELEASES_PER_CALL = 256
@@ -67,6 +72,7 @@ class EventKind(IntEnum):
     CONTROL = lib.DP_EVENT_CONTROL
     DOWN = lib.DP_EVENT_DOWN
     REFUSED = lib.DP_EVENT_REFUSED
+    TICKET = lib.DP_EVENT_TICKET
 
 
 class LinkState(IntEnum):
@@ -77,6 +83,14 @@ class LinkState(IntEnum):
     OPEN = lib.DP_LINK_OPEN
     CLOSING = lib.DP_LINK_CLOSING
     DEAD = lib.DP_LINK_DEAD
+
+
+class Mode(IntEnum):
+    """See ``enum dp_mode``."""
+
+    XX = lib.DP_MODE_XX
+    IK = lib.DP_MODE_IK
+    RESUME = lib.DP_MODE_RESUME
 
 
 class Priority(IntEnum):
@@ -117,12 +131,32 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What a dial relies on; see ``struct dp_known``.  Raises: ValueError for a wrong length."""
+
+    key: bytes
+    "The peer's Ed25519 public key."
+    ticket: bytes | None = field(default=None, repr=False)
+    "Of an earlier session with that key: name and psk. Secret."
+    pinned: bool = False
+    "No other key may answer."
+
+    def __post_init__(self) -> None:
+        if len(self.key) != KEY_LEN:
+            raise ValueError(f"a key has {KEY_LEN} bytes, not {len(self.key)}")
+        if self.ticket is not None and len(self.ticket) != TICKET_LEN:
+            raise ValueError(f"a ticket has {TICKET_LEN} bytes, not {len(self.ticket)}")
+
+
+@dataclass(frozen=True, slots=True)
 class LinkInfo:
     """See ``struct dp_link_info``."""
 
     dial: int
     state: LinkState
     initiator: bool
+    mode: Mode
+    fell_back: bool
     key: bytes
     remote: Place | None
     seen: Place | None
@@ -198,6 +232,20 @@ def _place(address: Any) -> Place | None:
     else:
         return None
     return Place(str(ipaddress.ip_address(packed)), address.port)
+
+
+def _known(known: Known | None) -> tuple[Any, list[Any]]:
+    """A ``dp_known``, or NULL, and what must stay alive while C reads it."""
+    if known is None:
+        return ffi.NULL, []
+    struct = ffi.new("struct dp_known *")
+    alive = [ffi.from_buffer("uint8_t[]", known.key)]
+    struct.key = alive[0]
+    struct.pinned = known.pinned
+    if known.ticket is not None:
+        alive.append(ffi.from_buffer("uint8_t[]", known.ticket))
+        struct.ticket = alive[1]
+    return struct, alive
 
 
 class _Config:
@@ -330,18 +378,21 @@ class Node:
         *,
         initiator: bool,
         now_ms: int,
-        expected: bytes | None = None,
+        known: Known | None = None,
         remote: Place | None = None,
         dial: int = 0,
     ) -> int:
-        """A link without a socket."""
+        """A link without a socket; ``known`` is for initiators.
+
+        Raises: TransportError (limit, key).
+        """
         out = ffi.new("uint64_t *")
         address = ffi.new("struct dp_address *")
         if remote:
             _fill_address(address, remote)
-        key = ffi.NULL if expected is None else ffi.from_buffer(expected)
+        struct, _alive = _known(known)
         check(
-            lib.dp_link_new(self._node, out, initiator, key, address, dial, now_ms),
+            lib.dp_link_new(self._node, out, initiator, struct, address, dial, now_ms),
             "making a link",
         )
         return int(out[0])
@@ -360,6 +411,32 @@ class Node:
         out = ffi.new("uint8_t[]", capacity)
         check(lib.dp_link_produce(self._node, link, out, capacity, self._size, now_ms), "producing")
         return bytes(ffi.buffer(out, self._size[0]))
+
+    def ticket(self, link: int, psk: bytes | None, key: bytes | None) -> None:
+        """Answer a TICKET event: the ticket's psk and the key of the peer it was made with, or None
+        and None for a ticket that is not known.  Raises: TransportError (state).
+        """
+        for secret in (psk, key):
+            if secret is not None and len(secret) != KEY_LEN:
+                raise ValueError(f"a psk or a key has {KEY_LEN} bytes, not {len(secret)}")
+        psk_given = ffi.NULL if psk is None else ffi.from_buffer("uint8_t[]", psk)
+        key_given = ffi.NULL if key is None else ffi.from_buffer("uint8_t[]", key)
+        check(lib.dp_link_ticket(self._node, link, psk_given, key_given), "answering for a ticket")
+
+    def tickets(self, link: int) -> tuple[bytes, bytes]:
+        """The tickets of a READY link, once: for this node's next dial to the peer, and for the
+        peer's next dial to this node. Secret.  Raises: TransportError (state).
+        """
+        out = ffi.new("uint8_t[]", 2 * TICKET_LEN)
+        status = lib.dp_link_tickets(self._node, link, out, out + TICKET_LEN)
+        check(status, "taking a link's tickets")
+        both = bytes(out)
+        lib.dp_wipe(out, len(out))
+        return both[:TICKET_LEN], both[TICKET_LEN:]
+
+    def ping(self, link: int) -> None:
+        """Send a PING soon.  Raises: TransportError (state) unless the link is OPEN."""
+        check(lib.dp_link_ping(self._node, link), "pinging a link")
 
     def admit(self, link: int, control: bytes) -> None:
         """Let a READY link open; ``control`` is its first control datagram."""
@@ -385,6 +462,8 @@ class Node:
             dial=out.dial,
             state=LinkState(out.state),
             initiator=out.initiator,
+            mode=Mode(out.mode),
+            fell_back=out.fell_back,
             key=bytes(ffi.buffer(out.key)),
             remote=_place(out.remote),
             seen=_place(out.seen),
@@ -476,13 +555,13 @@ class Engine(Node):
         """Close the listeners."""
         lib.dp_engine_stop_listening(self._engine)
 
-    def dial(self, place: Place, *, dial: int, expected: bytes | None = None) -> int:
-        """Begin to connect; returns the link.  Raises: Refused, TransportError (limit)."""
+    def dial(self, place: Place, *, dial: int, known: Known | None = None) -> int:
+        """Begin to connect; returns the link.  Raises: Refused, TransportError (limit, key)."""
         address = ffi.new("struct dp_address *")
         _fill_address(address, place)
-        key = ffi.NULL if expected is None else ffi.from_buffer(expected)
+        struct, _alive = _known(known)
         check(
-            lib.dp_engine_dial(self._engine, address, key, dial, self._link),
+            lib.dp_engine_dial(self._engine, address, struct, dial, self._link),
             f"dialling {place.host} port {place.port}",
         )
         return int(self._link[0])

@@ -94,6 +94,9 @@ def test_a_shared_protocol_goes_to_one_of_its_applications(pair: Pair) -> None:
         for name, one in (("warm-1", first), ("warm-2", second)):  # both are attached everywhere
             meet((one.register(name), b), (other.register(name), a))
         shared = [one.register("shared", shared=True) for one in (first, second)]
+        # Shards hear of protocols in order: with this one up they know of both applications, and no
+        # flow moves from one to the other with a datagram on it.
+        meet((first.register("warm-3"), b), (other.register("warm-3"), a))
         peer = other.register("shared")
         peer.wait_peer(a.id, timeout=PATIENCE_S)
         peer.send(a.id, b"x")

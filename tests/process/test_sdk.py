@@ -16,7 +16,10 @@ from dp2p.records import Position
 from dp2p.sdk.types import (
     CoordinatorBack,
     CoordinatorLost,
+    Dialled,
     Event,
+    Introduced,
+    Notice,
     PeerDown,
     PeerUp,
     SendError,
@@ -25,12 +28,13 @@ from dp2p.sdk.types import (
     ShardFound,
     ShardLost,
 )
-from fake_node import FakeNode
+from fake_node import DIALLED, FakeNode
 
 T = TypeVar("T")
 
 PATIENCE_S = 10.0  # for what must come
 BRIEFLY_S = 0.05  # for what must not
+SOMEBODY = "a" * 52  # the node-ID of no peer here
 
 
 @pytest.fixture
@@ -61,6 +65,16 @@ def becomes(read: Callable[[], T], wanted: T) -> bool:
     while read() != wanted and time.monotonic() < deadline:
         pass
     return read() == wanted
+
+
+def unsubscribe(fake: FakeNode) -> None:
+    """As a restarted coordinator, which knows the sessions and not what they want to hear."""
+    fake.do(fake.subscribed.clear)
+
+
+def subscribed(fake: FakeNode) -> int:
+    """How many sessions the node sends notices to."""
+    return fake.do(lambda: len(fake.subscribed))
 
 
 def set_window(fake: FakeNode, size: int) -> None:
@@ -184,7 +198,9 @@ def test_blocking_requests(fake: FakeNode) -> None:
         chat = node.register("chat")
         assert node.status() == {"node": "me"}
         assert node.peers() == [{"peer": "anna"}]
-        assert node.dial("tcp4://192.0.2.1:1")["endpoint"] == "tcp4://192.0.2.1:1"
+        address = "tcp4://192.0.2.9:1"
+        assert node.dial(address) == Dialled(**{**DIALLED, "endpoint": address})
+        assert node.known(SOMEBODY) == {"node": SOMEBODY, "connected": False}
         node.disconnect("anna")
         for name, code in (("chat", "protocol_taken"), ("no spaces", "bad_request")):
             with pytest.raises(RequestError) as caught:
@@ -194,6 +210,50 @@ def test_blocking_requests(fake: FakeNode) -> None:
         assert list(chat) == []
         with pytest.raises(RequestError, match="withdrawn"):
             chat.recv()
+
+
+BOB = Introduced("kbob", "bob", 7, ("tcp4://192.0.2.2:1",), ("chat",), "dp2p-record:...")
+
+
+def test_blocking_is_introduced_to_others(fake: FakeNode) -> None:
+    with blocking.attach(fake.run_dir) as node:
+        assert node.find() == [BOB]
+        assert node.find("chat", near=SOMEBODY, limit=3, timeout=0.5) == [BOB]
+    requests = fake.do(lambda: list(fake.requests))
+    finds = [one for one in requests if isinstance(one, control.Find)]
+    assert [(one.protocol, one.near, one.limit, one.timeout_s) for one in finds] == [
+        (None, None, 16, 5.0),
+        ("chat", SOMEBODY, 3, 0.5),
+    ]
+
+
+def test_blocking_hears_notices_once_it_has_subscribed(fake: FakeNode) -> None:
+    with blocking.attach(fake.run_dir) as node:
+        chat = node.register("chat")
+        events, of_chat = node.events(), chat.events()
+        fake.notice("fallback", endpoint="tcp4://192.0.2.1:1")
+        node.subscribe()
+        fake.notice("doubted", key="kanna", endpoint="tcp4://192.0.2.1:1")
+        told = {"key": "kanna", "endpoint": "tcp4://192.0.2.1:1"}
+        assert get(events, Notice) == Notice("doubted", 1700000000.5, told)
+        get(of_chat, PeerUp)
+        assert not of_chat.unread, "what concerns the node is told to the node's events"
+
+
+def test_blocking_stays_subscribed(fake: FakeNode) -> None:
+    """Whether the coordinator has forgotten the subscription or the whole session."""
+    with blocking.attach(fake.run_dir) as node:
+        events = node.events()
+        node.subscribe()
+        unsubscribe(fake)
+        assert becomes(lambda: subscribed(fake), 1)
+        fake.notice("renewed")
+        assert get(events, Notice) == Notice("renewed", 1700000000.5, {})
+        fake.forget()
+        get(events, SessionRestored)
+        assert becomes(lambda: subscribed(fake), 1)
+        fake.notice("again")
+        assert get(events, Notice) == Notice("again", 1700000000.5, {})
 
 
 def test_blocking_says_that_no_node_is_there(fake: FakeNode) -> None:
@@ -390,7 +450,6 @@ async def test_asyncio_errors(fake: FakeNode) -> None:
             await chat.send("anna", bytes(1 << 20 | 1))
         with pytest.raises(RequestError, match="unknown_peer"):
             await chat.send("bob", b"")
-        assert (await node.dial("tcp4://192.0.2.1:1"))["peer"] == "anna"
         waiting = asyncio.create_task(chat.recv())
         await node.withdraw(chat)
         with pytest.raises(RequestError, match="withdrawn"):
@@ -402,6 +461,35 @@ async def test_asyncio_says_that_no_node_is_there(fake: FakeNode) -> None:
     with pytest.raises(RequestError, match="no_node"):
         async with dp2p.attach(fake.run_dir / "nothing", timeout=BRIEFLY_S):
             pass
+
+
+async def test_asyncio_requests(fake: FakeNode) -> None:
+    async with asyncio.timeout(PATIENCE_S), dp2p.attach(fake.run_dir) as node:
+        assert await node.dial("tcp4://192.0.2.1:1") == Dialled(**DIALLED)
+        assert await node.known(SOMEBODY) == {"node": SOMEBODY, "connected": False}
+        assert await node.find("chat", near=SOMEBODY, limit=3, timeout=0.5) == [BOB]
+        assert await node.peers() == [{"peer": "anna"}]
+
+
+async def test_asyncio_notices(fake: FakeNode) -> None:
+    async with asyncio.timeout(PATIENCE_S), dp2p.attach(fake.run_dir) as node:
+        events = node.events()
+        await node.subscribe()
+        fake.notice("mitm_warning", reporter=None)
+        assert await aget(events, Notice) == Notice(
+            "mitm_warning", 1700000000.5, {"reporter": None}
+        )
+        unsubscribe(fake)
+        while not subscribed(fake):
+            await node.status()
+        fake.notice("renewed")
+        assert await aget(events, Notice) == Notice("renewed", 1700000000.5, {})
+        fake.forget()
+        await aget(events, SessionRestored)
+        while not subscribed(fake):
+            await node.status()
+        fake.notice("again")
+        assert await aget(events, Notice) == Notice("again", 1700000000.5, {})
 
 
 async def test_asyncio_closing_wakes_who_waits(fake: FakeNode) -> None:

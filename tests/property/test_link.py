@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dp2p import records
+from dp2p import noise, records
 from dp2p.records import DATAGRAM_COST, Kind
-from dp2p.transport import EventKind, NodeConfig, Priority
-from wire import Pair, Side
+from dp2p.transport import EventKind, Known, LinkState, NodeConfig, Priority
+from wire import SEED_A, SEED_B, Pair, Side
 
 WINDOW = 640 << 10
 LARGEST = 300 << 10
@@ -26,6 +26,43 @@ SIZES = st.one_of(
 )
 BATCH = st.lists(st.tuples(SIZES, st.integers(0, 65_535)), min_size=1, max_size=6)
 CUTS = st.lists(st.one_of(st.integers(1, 40), st.integers(1, 70_000)), min_size=1, max_size=8)
+
+
+KEY = noise.identity_public(SEED_B)
+TICKET = bytes(range(48))
+KNOWN = [
+    None,
+    Known(KEY),
+    Known(noise.identity_public(SEED_A)),
+    Known(KEY, TICKET),
+    Known(KEY, TICKET, pinned=True),
+]
+
+
+@given(
+    cuts=CUTS,
+    known=st.sampled_from(KNOWN),
+    held=st.booleans(),
+    first=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_handshake_in_any_pieces(
+    cuts: list[int], known: Known | None, held: bool, first: bool
+) -> None:
+    """Both get ready, know each other, and open, whoever admits first."""
+    pair = Pair(cuts, known=known)
+    if held:
+        pair.b.tickets[TICKET[:16]] = (TICKET[16:], noise.identity_public(SEED_A))
+    pair.run()
+    for side in (pair.a, pair.b) if first else (pair.b, pair.a):
+        side.node.admit(side.link, b"{}")
+        pair.run()
+    wrong = known is not None and (known.key != KEY or (known.ticket is not None and not held))
+    for side, seed in ((pair.a, SEED_B), (pair.b, SEED_A)):
+        info = side.node.link(side.link)
+        assert (info.state, info.fell_back) == (LinkState.OPEN, wrong)
+        assert info.key == noise.identity_public(seed)
+        assert len(side.of(EventKind.CONTROL)) == 1
 
 
 def payload(index: int, size: int) -> bytes:

@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp2p import ids
-from dp2p.addresses import Endpoint, PeerAddress, join_host_port, parse, parse_endpoint
+from dp2p.addresses import (
+    Endpoint,
+    NodeId,
+    PeerAddress,
+    PeerOnly,
+    Target,
+    join_host_port,
+    parse,
+    parse_endpoint,
+    parse_peer,
+    parse_target,
+)
 from dp2p.errors import AddressError
 
 KEY = ids.to_text(bytes(range(32)))
@@ -23,6 +34,20 @@ READ = [
     (f"dp2p://{KEY}@example.org:4617", PeerAddress(KEY, "example.org", 4617)),
     (f"dp2p://{KEY}@[::1]:4617", PeerAddress(KEY, "::1", 4617)),
     (f"dp2p://{KEY}@10.0.0.1:4617", PeerAddress(KEY, "10.0.0.1", 4617)),
+    (f"dp2p://{KEY}@Node-1.Example.ORG:1", PeerAddress(KEY, "node-1.example.org", 1)),
+    (f"dp2p://{KEY}@[2001:0DB8::0007]:65535", PeerAddress(KEY, "2001:db8::7", 65535)),
+    (f"dp2p://{KEY}@localhost:4617", PeerAddress(KEY, "localhost", 4617)),
+]
+
+NO_ADDRESS = [  # though parse_target may know more
+    ("dp2p://a:1", "no @ between"),
+    (f"dp2p://{KEY}", "no @ between"),
+    (KEY, "expected dp2p"),
+]
+
+WITHOUT_A_PLACE = [
+    (f"dp2p://{KEY}", PeerOnly(KEY)),
+    (KEY, NodeId(KEY)),
 ]
 
 REFUSED = [
@@ -51,10 +76,40 @@ REFUSED = [
     ("tcp4://a/b:1", "no host name"),
     (f"tcp4://{'a' * 64}:1", "no host name"),
     (f"tcp4://{'.'.join(['abcdefg'] * 40)}:1", "no host name"),
-    ("dp2p://a:1", "no public key"),
     ("dp2p://xyz@a:1", "52 characters"),
     (f"dp2p://{KEY.upper()}@a:1", "52 characters"),
     (f"dp2p://{KEY}@a", "no port"),
+    (f"dp2p://{KEY}@", "no host"),
+    (f"dp2p://{KEY}@:1", "no host"),
+    (f"dp2p://{KEY}@{KEY}@a:1", "no host name"),
+    (f"dp2p://{KEY}@a:00001234", "no number"),
+    (f"dp2p://{KEY}@[fe80::1%eth0]:1", "no zone"),
+    ("dp2p://@a:1", "52 characters"),
+    ("tcp6://[fe80::1%eth0]:1", "no zone"),
+    ("tcp6://[fe80::1%25]:1", "no zone"),
+    ("tcp6://[::1%]:1", "no zone"),
+    ("tcp6://fe80::1%eth0:1", "brackets"),
+    ("TCP4://a:1", "expected dp2p"),
+    (f"DP2P://{KEY}@a:1", "expected dp2p"),
+    ("tcp4://a:1 ", "no number"),
+    (" tcp4://a:1", "expected dp2p"),
+    ("tcp4://a:1\n", "no number"),
+]
+
+NO_TARGET = [  # beside all of REFUSED
+    ("dp2p://", "52 characters"),
+    (f"dp2p://{KEY[:-1]}", "52 characters"),
+    (f"dp2p://{KEY}:4617", "52 characters"),
+    (f"dp2p://{KEY}/", "52 characters"),
+    (f"dp2p://{KEY.upper()}", "52 characters"),
+    (f"dp2p://{KEY}\n", "52 characters"),
+    (f"tcp4://{KEY}", "no port"),
+    (KEY.upper(), "52 characters"),
+    (KEY[:-1] + "b", "the last is a or q"),
+    (KEY[:-1], "or a node-ID"),
+    (KEY + "a", "or a node-ID"),
+    (KEY + "\n", "or a node-ID"),
+    (f" {KEY}", "or a node-ID"),
 ]
 
 
@@ -64,10 +119,28 @@ def test_read(text: str, address: Endpoint | PeerAddress) -> None:
     assert parse(str(address)) == address
 
 
-@pytest.mark.parametrize(("text", "why"), REFUSED)
+@pytest.mark.parametrize(("text", "why"), REFUSED + NO_ADDRESS)
 def test_refused_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(AddressError, match=why) as caught:
         parse(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "address"), READ)
+def test_every_address_is_a_target(text: str, address: Endpoint | PeerAddress) -> None:
+    assert parse_target(text) == address
+
+
+@pytest.mark.parametrize(("text", "target"), WITHOUT_A_PLACE)
+def test_a_peer_without_a_place_is_a_target_only(text: str, target: Target) -> None:
+    assert parse_target(text) == target
+    assert str(target) == text
+
+
+@pytest.mark.parametrize(("text", "why"), REFUSED + NO_TARGET)
+def test_no_target(text: str, why: str) -> None:
+    with pytest.raises(AddressError, match=why) as caught:
+        parse_target(text)
     assert repr(text) in str(caught.value)
 
 
@@ -76,9 +149,16 @@ def test_a_listener_may_leave_the_port_open_or_out() -> None:
     assert parse_endpoint("tcp6://[::]", default_port=4617) == Endpoint("tcp6", "::", 4617)
 
 
-def test_a_peer_address_knows_its_node() -> None:
-    address = PeerAddress(KEY, "a", 1)
-    assert address.peer == ids.to_text(ids.node_id(bytes(range(32))))
+def test_who_has_a_key_has_a_node_id() -> None:
+    node = ids.to_text(ids.node_id(bytes(range(32))))
+    for target in (PeerAddress(KEY, "a", 1), PeerOnly(KEY), NodeId(node)):
+        assert target.peer == node
+        assert parse_peer(str(target)) == node
+
+
+def test_an_endpoint_names_no_peer() -> None:
+    with pytest.raises(AddressError, match="names no peer"):
+        parse_peer("tcp4://a:1")
 
 
 @given(st.ip_addresses(), st.integers(1, 65535))
@@ -89,11 +169,20 @@ def test_every_numeric_endpoint_survives_writing_and_reading(
     assert str(parse(text)) == text
 
 
+@given(st.binary(min_size=32, max_size=32))
+def test_every_key_is_a_peer_and_a_node(value: bytes) -> None:
+    text = ids.to_text(value)
+    assert parse_target(f"dp2p://{text}") == PeerOnly(text)
+    assert parse_target(text) == NodeId(text)
+
+
 @given(st.text(max_size=80))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    for prefix in ("", "tcp4://", "tcp6://", f"dp2p://{KEY}@"):
+    for prefix in ("", "dp2p://", "tcp4://", "tcp6://", f"dp2p://{KEY}@", f"dp2p://{KEY}"):
         try:
-            address = parse(prefix + text)
+            target = parse_target(prefix + text)
         except AddressError:
+            with pytest.raises(AddressError):
+                parse(prefix + text)
             continue
-        assert parse(str(address)) == address
+        assert parse_target(str(target)) == target

@@ -12,12 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))
 
-from load.bench import engine_idle  # noqa: E402
+from load.bench import engine_idle, handshake  # noqa: E402
 from load.bench.bars import BARS, Bar, Term, evaluate  # noqa: E402
 from load.bench.harness import Usage, latency, throughput  # noqa: E402
 from load.bench.model import (  # noqa: E402
     BULK_64K,
     CASES,
+    HANDSHAKE_GAINS,
+    HANDSHAKE_SHARES,
     IDLE_1K,
     MB_PER_S,
     RTT_100,
@@ -85,7 +87,7 @@ def test_what_is_missing_is_named() -> None:
 def test_every_bar_names_contenders_that_exist() -> None:
     registry = load(Group)
     assert not registry.absent
-    names = {source.name for source in registry.sources}
+    names = {name for source in registry.sources for name in (source.name, *source.also)}
     for bar in BARS:
         assert any(f"{bar.case.name}/{one}" in names for one in bar.ours), bar
         for term in bar.against:
@@ -112,6 +114,41 @@ def test_latency_leaves_out_the_first_rounds() -> None:
     assert one.values == {"p50 µs": 10.0, "p99 µs": 20.0}
     with pytest.raises(PhaseError):
         latency(RTT_100, "ours", [1] * 10)
+
+
+# --- handshakes ---------------------------------------------------------------------------
+
+
+def turn(cost: float, share: float, gain: float) -> handshake.Turn:
+    """Each side of XX costs ``cost``, of all others ``1 / gain`` of it; ``share`` is X25519."""
+    others = [cost / gain] * 2 + [share * cost / gain] * 2
+    return {
+        way: [cost, cost, share * cost, share * cost] if way == handshake.XX else others
+        for way in handshake.NOTES
+    }
+
+
+def test_handshakes_are_compared_within_a_turn() -> None:
+    turns = [turn(100.0, 0.8, 2.0), turn(200.0, 0.7, 1.9), turn(400.0, 0.9, 1.5)]
+    found = {one.name: one for one in handshake.figures(turns, "a note")}
+    assert found[f"{HANDSHAKE_SHARES.name}/resume"].values == {"of X25519": pytest.approx(0.8)}
+    assert found[f"{HANDSHAKE_GAINS.name}/resume"].values == {"of XX": pytest.approx(1.9)}
+    xx = found["handshakes/xx"]
+    assert xx.values == {"handshakes/s": 2500.0, "CPU µs": 400.0}
+    assert xx.by_process == {"initiator": 200.0, "responder": 200.0}
+    assert found["handshakes/x25519-xx"].by_process["initiator"] == pytest.approx(140.0)
+
+
+def test_handshakes_without_a_turn_are_a_failure() -> None:
+    with pytest.raises(PhaseError):
+        handshake.figures([], "")
+
+
+def test_a_short_run_of_the_handshakes() -> None:
+    (source,) = handshake.SOURCES
+    found = {one.name: one for one in source.measure(Settings(seconds=0.05, quick=True))}
+    assert set(found) == {source.name, *source.also}
+    assert all(value > 0 for one in found.values() for value in one.values.values())
 
 
 # --- a run and its report -----------------------------------------------------------------

@@ -1,81 +1,48 @@
-"""The dialer in virtual time: what it opens, when, and what those who wait are told."""
+"""The dialer: what it opens, what it relies on, and what those who wait are told."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
-from dp2p import bus, ids
-from dp2p.addresses import Address, parse
-from dp2p.coordinator.dialer import BACKOFF_MAX_S, OPEN_S, REDIALS, Dialer
+from dialer_world import (
+    BARE,
+    HANDSHAKE_S,
+    KEY,
+    KEYED,
+    NAMED,
+    OTHER_KEY,
+    PEER,
+    PLACELESS,
+    World,
+    dialled,
+    failure,
+    link,
+    told,
+    tried,
+)
+from dp2p.coordinator.dialer import (
+    OPEN_S,
+    REDIALS,
+)
 from dp2p.coordinator.peers import Link, LinkId
-from dp2p.coordinator.targets import Action, Connect, Connected, Failed, Resolve
-
-KEY = ids.to_text(bytes([7]) * 32)
-PEER = ids.node_id_text(KEY)
-KEYED = parse(f"dp2p://{KEY}@192.0.2.1:4617")
-BARE = parse("tcp4://192.0.2.1:4617")
-NAMED = parse("tcp4://node.example:4617")
-HANDSHAKE_S = 10.0
-
-
-def link(number: int = 1, shard: int = 0, direction: str = "out", **more: list[str]) -> Link:
-    report = bus.LinkReport(
-        link=number,
-        key=KEY,
-        direction=direction,
-        endpoint="tcp4://192.0.2.1:4617",
-        instance="i",
-        trust="none",
-        listen=more.get("listen", []),
-    )
-    return Link(LinkId(shard, number), PEER, report, 0.0, up=True)
-
-
-@dataclass
-class World:
-    """What the dialer sees of the node, and a driver for it."""
-
-    open: dict[str, Link] = field(default_factory=dict)
-    shards: list[int] = field(default_factory=lambda: [0])
-    jitter: float = 0.5
-
-    def __post_init__(self) -> None:
-        self.dialer = Dialer(self, lambda: self.jitter, HANDSHAKE_S, first_dial=100)
-
-    def connected(self, peer: str) -> Link | None:
-        return self.open.get(peer)
-
-    def open_to(self, endpoint: str) -> Link | None:
-        links = (one for one in self.open.values() if one.report.endpoint == endpoint)
-        return next(links, None)
-
-    def least_loaded(self) -> int | None:
-        return self.shards[0] if self.shards else None
-
-    def up(self, made: Link) -> list[Action]:
-        self.open[made.peer] = made
-        return self.dialer.link_up(made)
-
-    def lose(self, now: float) -> None:
-        del self.open[PEER]
-        self.dialer.peer_down(PEER, now)
-
-
-def dialled(actions: list[Action]) -> bus.DialLink:
-    (action,) = actions
-    assert isinstance(action, Connect)
-    return action.message
-
-
-def failure(actions: list[Action]) -> tuple[int, str]:
-    (action,) = actions
-    assert isinstance(action, Failed)
-    return action.token, action.code
+from dp2p.coordinator.targets import (
+    Action,
+    Connect,
+    Connected,
+    Failed,
+    Knowledge,
+    Resolve,
+    Tried,
+    Wanted,
+)
 
 
 @pytest.fixture
@@ -89,14 +56,14 @@ def world() -> World:
 def test_a_dial_is_answered_when_the_link_is_open(world: World) -> None:
     message = dialled(world.dialer.request(1, KEYED, 10.0, 0.0))
     assert (message.dial, message.host, message.port, message.key) == (100, "192.0.2.1", 4617, KEY)
-    world.dialer.ready(message.dial, LinkId(0, 1), PEER, 1.0)
+    world.ready(message.dial, 1.0)
     made = link()
     assert world.up(made) == [Connected(1, made)]
     assert world.dialer.next_deadline() is None
 
 
 @pytest.mark.parametrize("address", [KEYED, BARE])
-def test_what_is_connected_already_is_answered_at_once(world: World, address: Address) -> None:
+def test_what_is_connected_already_is_answered_at_once(world: World, address: Wanted) -> None:
     world.open[PEER] = link()
     assert world.dialer.request(1, address, 10.0, 0.0) == [Connected(1, world.open[PEER])]
 
@@ -123,24 +90,21 @@ REFUSALS = [("full", "refused:full"), ("self", "refused:self"), ("eof", "dial_fa
 @pytest.mark.parametrize(("reason", "code"), REFUSALS)
 def test_a_link_that_is_not_admitted(world: World, reason: str, code: str) -> None:
     message = dialled(world.dialer.request(1, BARE, 10.0, 0.0))
-    world.dialer.ready(message.dial, LinkId(0, 1), PEER, 1.0)
+    world.ready(message.dial, 1.0)
     assert failure(world.dialer.link_down(LinkId(0, 1), reason, 1.0)) == (1, code)
 
 
 def test_a_duplicate_is_success_when_the_peer_is_connected(world: World) -> None:
     message = dialled(world.dialer.request(1, BARE, 10.0, 0.0))
-    world.open[PEER] = link(9, direction="in")
-    world.open[PEER].report = bus.LinkReport(
-        link=9, key=KEY, direction="in", endpoint="tcp4://x:1", instance="i", trust="", listen=[]
-    )
-    world.dialer.ready(message.dial, LinkId(0, 1), PEER, 1.0)
+    world.open[PEER] = link(9, direction="in", endpoint="tcp4://192.0.2.9:1")
+    world.ready(message.dial, 1.0)
     actions = world.dialer.link_down(LinkId(0, 1), "duplicate", 1.0)
     assert actions == [Connected(1, world.open[PEER])]
 
 
 def test_a_duplicate_waits_for_the_other_link(world: World) -> None:
     message = dialled(world.dialer.request(1, BARE, 60.0, 0.0))
-    world.dialer.ready(message.dial, LinkId(0, 1), PEER, 1.0)
+    world.ready(message.dial, 1.0)
     assert world.dialer.link_down(LinkId(0, 1), "duplicate", 1.0) == []
     other = link(2, direction="in")
     assert world.up(other) == [Connected(1, other)]
@@ -148,7 +112,7 @@ def test_a_duplicate_waits_for_the_other_link(world: World) -> None:
 
 def test_a_duplicate_whose_other_link_never_opens(world: World) -> None:
     message = dialled(world.dialer.request(1, BARE, 60.0, 0.0))
-    world.dialer.ready(message.dial, LinkId(0, 1), PEER, 1.0)
+    world.ready(message.dial, 1.0)
     world.dialer.link_down(LinkId(0, 1), "duplicate", 1.0)
     assert failure(world.dialer.run(1.0 + OPEN_S)) == (1, "timeout")
 
@@ -158,8 +122,8 @@ def test_a_request_ends_at_its_own_deadline(world: World) -> None:
     assert world.dialer.next_deadline() == 3.0
     assert world.dialer.run(2.9) == []
     assert failure(world.dialer.run(3.0)) == (1, "timeout")
-    assert world.dialer.dial_failed(message.dial, "timeout", 10.0) == []
-    world.dialer.ready(message.dial, LinkId(0, 1), PEER, 10.0)
+    assert told(world.dialer.dial_failed(message.dial, "timeout", 10.0)) == []
+    assert world.ready(message.dial, 10.0) == []
     assert world.up(link()) == []
 
 
@@ -181,81 +145,93 @@ def test_an_answer_to_an_earlier_coordinator_is_nothing_to_this_one(world: World
     assert world.dialer.dial_failed(99, "io", 0.0) == []
 
 
-# --- host names ---
+# --- what a dial relies on, and what came of it ---
 
 
-def resolve(world: World) -> Resolve:
-    (action,) = world.dialer.request(1, NAMED, 30.0, 0.0)
-    assert isinstance(action, Resolve)
-    return action
+def test_the_key_that_is_asked_for_is_relied_on(world: World) -> None:
+    message = dialled(world.dialer.request(1, KEYED, 10.0, 0.0))
+    assert (message.key, message.pinned, message.ticket) == (KEY, True, None)
 
 
-def test_each_address_of_a_name_is_tried_in_turn(world: World) -> None:
-    wanted = resolve(world)
-    assert (wanted.host, wanted.port, wanted.family) == ("node.example", 4617, 4)
-    places = [("192.0.2.1", 4617), ("192.0.2.2", 4617), ("192.0.2.1", 4617)]
-    first = dialled(world.dialer.resolved(wanted.target, places, 1.0))
-    second = dialled(world.dialer.dial_failed(first.dial, "io", 2.0))
-    assert (first.host, second.host) == ("192.0.2.1", "192.0.2.2")
-    assert failure(world.dialer.dial_failed(second.dial, "timeout", 3.0)) == (1, "timeout")
+def test_nothing_is_relied_on_at_a_place_that_nobody_knows(world: World) -> None:
+    message = dialled(world.dialer.request(1, BARE, 10.0, 0.0))
+    assert (message.key, message.pinned, message.ticket) == (None, False, None)
 
 
-def test_a_wrong_key_says_more_than_what_comes_after(world: World) -> None:
-    wanted = resolve(world)
-    places = [("192.0.2.1", 4617), ("192.0.2.2", 4617)]
-    first = dialled(world.dialer.resolved(wanted.target, places, 1.0))
-    second = dialled(world.dialer.dial_failed(first.dial, "identity", 2.0))
-    assert failure(world.dialer.dial_failed(second.dial, "io", 3.0)) == (1, "identity_mismatch")
+def test_who_is_thought_to_be_there_is_relied_on_and_not_asked_for(world: World) -> None:
+    world.thought_at["tcp4://192.0.2.1:4617"] = KEY
+    message = dialled(world.dialer.request(1, BARE, 10.0, 0.0))
+    assert (message.key, message.pinned) == (KEY, False)
 
 
-def test_a_name_without_address(world: World) -> None:
-    wanted = resolve(world)
-    assert failure(world.dialer.resolve_failed(wanted.target, "unknown", 1.0))[1] == "dial_failed"
-    assert world.dialer.resolved(wanted.target, [("192.0.2.1", 1)], 2.0) == []
+def test_each_dial_takes_a_ticket_of_its_own(world: World) -> None:
+    world.tickets[KEY] = [b"second", b"first"]
+    first = dialled(world.dialer.request(1, KEYED, 10.0, 0.0))
+    assert first.ticket == b"first"
+    failed = world.dialer.dial_failed(first.dial, "io", 1.0)
+    assert dialled(world.dialer.request(2, KEYED, 10.0, 2.0)).ticket == b"second"
+    assert "first" not in repr(failed)
 
 
-def test_a_name_that_is_never_resolved(world: World) -> None:
-    resolve(world)
-    due = world.dialer.next_deadline()
-    assert due is not None
-    assert failure(world.dialer.run(due)) == (1, "timeout")
+def test_no_ticket_is_taken_for_a_dial_that_waits() -> None:
+    world = World(max_dials=1, tickets={KEY: [b"ticket"]})
+    world.dialer.request(1, BARE, 10.0, 0.0)
+    assert world.dialer.request(2, KEYED, 10.0, 0.0) == []
+    assert world.tickets[KEY]
+
+
+def test_knowledge_of_another_key_is_not_used_for_a_peer_that_is_asked_for(world: World) -> None:
+    world.knowledge = lambda key, endpoint: Knowledge(OTHER_KEY, b"t")  # type: ignore[method-assign]
+    message = dialled(world.dialer.request(1, KEYED, 10.0, 0.0))
+    assert (message.key, message.ticket) == (KEY, None)
+
+
+MODES = [(None, [], "xx"), (KEY, [], "ik"), (KEY, [b"t"], "resume")]
+
+
+@pytest.mark.parametrize(("key", "tickets", "mode"), MODES)
+def test_what_came_of_a_dial_is_told(key: str | None, tickets: list[bytes], mode: str) -> None:
+    endpoint = "tcp4://192.0.2.1:4617"
+    world = World(tickets={KEY: tickets}, thought_at={endpoint: key} if key else {})
+    message = dialled(world.dialer.request(1, BARE, 10.0, 0.0))
+    (one,) = world.ready(message.dial, 1.0, key=OTHER_KEY)
+    assert isinstance(one, Tried)
+    assert (one.dial, one.endpoint, one.key, one.pinned) == (message.dial, endpoint, key, False)
+    assert (one.mode, one.ok, one.reason, one.answered) == (mode, True, None, OTHER_KEY)
+    assert tried(world.dialer.link_down(LinkId(0, 1), "full", 2.0)) == []
+
+
+def test_what_came_of_a_dial_is_told_once(world: World) -> None:
+    message = dialled(world.dialer.request(1, KEYED, 10.0, 0.0))
+    assert len(world.ready(message.dial, 1.0)) == 1
+    assert world.ready(message.dial, 2.0) == []
+    assert world.dialer.dial_failed(message.dial, "io", 3.0) == []
+
+
+def test_another_key_answers_and_is_named(world: World) -> None:
+    message = dialled(world.dialer.request(1, KEYED, 10.0, 0.0))
+    one, failed = world.dialer.dial_failed(message.dial, "identity", 1.0, OTHER_KEY)
+    assert isinstance(one, Tried)
+    assert (one.ok, one.reason, one.answered) == (False, "identity", OTHER_KEY)
+    assert (one.key, one.pinned) == (KEY, True)
+    assert isinstance(failed, Failed)
+    assert failed.code == "identity_mismatch"
+    assert OTHER_KEY in failed.message
+
+
+def test_a_dial_that_nobody_waits_for_any_more_is_told_as_well(world: World) -> None:
+    message = dialled(world.dialer.request(1, KEYED, 3.0, 0.0))
+    world.dialer.run(3.0)
+    (one,) = world.dialer.dial_failed(message.dial, "io", 9.0)
+    assert isinstance(one, Tried)
 
 
 # --- static peers ---
 
 
-def test_a_static_peer_is_dialled_with_growing_pauses(world: World) -> None:
-    world.dialer.keep([KEYED], 0.0)
-    now, pauses = 0.0, []
-    for _ in range(12):
-        message = dialled(world.dialer.run(now))
-        assert world.dialer.dial_failed(message.dial, "io", now) == []
-        due = world.dialer.next_deadline()
-        assert due is not None
-        pauses.append(due - now)
-        now = due
-    assert pauses[:4] == [0.5, 1.0, 2.0, 4.0]
-    assert pauses == sorted(pauses)
-    assert pauses[-1] == BACKOFF_MAX_S
-
-
-@given(st.floats(0, 1, exclude_max=True), st.integers(0, 100))
-def test_jitter_stays_within_half(jitter: float, failures: int) -> None:
-    world = World(jitter=jitter)
-    world.dialer.keep([KEYED], 0.0)
-    now, pause = 0.0, 0.0
-    for _ in range(min(failures, 12) + 1):
-        message = dialled(world.dialer.run(now))
-        world.dialer.dial_failed(message.dial, "io", now)
-        due = world.dialer.next_deadline()
-        assert due is not None
-        pause, now = due - now, due
-    assert 0.5 * 0.5 * 0.99 <= pause <= 1.5 * BACKOFF_MAX_S
-
-
 def test_a_static_peer_that_is_lost_is_dialled_again(world: World) -> None:
     world.dialer.keep([KEYED], 0.0)
-    dialled(world.dialer.run(0.0))
+    world.ready(dialled(world.dialer.run(0.0)).dial, 0.0)
     assert world.up(link()) == []
     assert world.dialer.next_deadline() is None
     world.lose(100.0)
@@ -271,15 +247,6 @@ def test_a_static_peer_that_came_by_itself_is_not_dialled(world: World) -> None:
     assert world.dialer.next_deadline() is None
 
 
-def test_a_request_does_not_wait_for_the_backoff(world: World) -> None:
-    world.dialer.keep([KEYED], 0.0)
-    message = dialled(world.dialer.run(0.0))
-    world.dialer.dial_failed(message.dial, "io", 0.0)
-    message = dialled(world.dialer.request(1, KEYED, 5.0, 0.1))
-    assert failure(world.dialer.dial_failed(message.dial, "io", 0.2)) == (1, "dial_failed")
-    assert world.dialer.next_deadline() is not None
-
-
 # --- dead shards ---
 
 
@@ -287,7 +254,9 @@ def test_what_was_under_way_goes_through_another_shard(world: World) -> None:
     world.shards = [0, 1]
     first = world.dialer.request(1, KEYED, 30.0, 0.0)
     world.shards = [1]
-    (action,) = world.dialer.shard_down(0, 1.0)
+    over, action = world.dialer.shard_down(0, 1.0)
+    assert isinstance(over, Tried)
+    assert (over.dial, over.ok, over.reason) == (dialled(first).dial, False, "shard_down")
     assert isinstance(action, Connect)
     assert action.shard == 1
     assert action.message.host == dialled(first).host
@@ -296,7 +265,7 @@ def test_what_was_under_way_goes_through_another_shard(world: World) -> None:
 
 def test_a_link_that_was_opening_in_a_dead_shard_is_dialled_again(world: World) -> None:
     message = dialled(world.dialer.request(1, KEYED, 30.0, 0.0))
-    world.dialer.ready(message.dial, LinkId(0, 1), PEER, 1.0)
+    world.ready(message.dial, 1.0)
     assert dialled(world.dialer.shard_down(0, 1.0)).dial != message.dial
 
 
@@ -315,7 +284,7 @@ def test_peers_of_a_dead_shard_are_dialled_where_they_can_be(
     world.dialer.lost([lost], 0.0)
     tried = []
     actions = world.dialer.run(1.0)
-    while actions:
+    while told(actions):
         message = dialled(actions)
         assert message.key == KEY
         tried.append(message.host)
@@ -332,6 +301,17 @@ def test_a_lost_peer_is_given_up_after_some_tries(world: World) -> None:
             rounds += 1
             world.dialer.dial_failed(action.message.dial, "io", due)
     assert rounds == REDIALS
+
+
+def test_a_peer_lost_twice_is_dialled_once(world: World) -> None:
+    world.dialer.lost([link(), link(2, direction="in", listen=["tcp4://192.0.2.5:1"])], 0.0)
+    assert dialled(world.dialer.run(1.0)).host == "192.0.2.1"
+
+
+def test_a_peer_lost_while_it_is_dialled_is_not_dialled_again_at_once(world: World) -> None:
+    dialled(world.dialer.request(1, KEYED, 30.0, 0.0))
+    world.dialer.lost([link()], 1.0)
+    assert world.dialer.run(2.0) == []
 
 
 def test_a_lost_peer_that_returns_by_itself_is_left_alone(world: World) -> None:
@@ -359,15 +339,21 @@ class DialerMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.world = World(shards=[0, 1])
+        self.world = World(shards=[0, 1], max_dials=3)
+        self.world.known_places[KEY] = [("192.0.2.1", 4617), ("node.example", 1), ("::1", 1)]
         self.dialer = self.world.dialer
         self.now = 0.0
         self.asked: list[int] = []
         self.answered: list[int] = []
         self.dials: list[int] = []
+        self.tried: list[int] = []
         self.links: list[LinkId] = []
         self.targets: list[int] = []
         self.dialer.keep([NAMED], 0.0)
+
+    @invariant()
+    def few_are_under_way(self) -> None:
+        assert len(set(self.dials) - set(self.tried)) <= 3
 
     def take(self, actions: list[Action]) -> None:
         for action in actions:
@@ -376,6 +362,8 @@ class DialerMachine(RuleBasedStateMachine):
                     self.answered.append(token)
                 case Connect(_, message):
                     self.dials.append(message.dial)
+                case Tried(dial):
+                    self.tried.append(dial)
                 case Resolve(target):
                     self.targets.append(target)
 
@@ -384,8 +372,8 @@ class DialerMachine(RuleBasedStateMachine):
         self.now += seconds
         self.take(self.dialer.run(self.now))
 
-    @rule(address=st.sampled_from([KEYED, BARE, NAMED]))
-    def request(self, address: Address) -> None:
+    @rule(address=st.sampled_from([KEYED, BARE, NAMED, PLACELESS]))
+    def request(self, address: Wanted) -> None:
         self.asked.append(len(self.asked))
         self.take(self.dialer.request(self.asked[-1], address, 5.0, self.now))
 
@@ -406,7 +394,7 @@ class DialerMachine(RuleBasedStateMachine):
     def ready(self, data: st.DataObject) -> None:
         self.links.append(LinkId(0, len(self.links)))
         dial = data.draw(st.sampled_from(self.dials))
-        self.dialer.ready(dial, self.links[-1], PEER, self.now)
+        self.take(self.world.ready(dial, self.now, len(self.links) - 1))
 
     @precondition(lambda self: self.links)
     @rule(data=st.data(), reason=st.sampled_from(["duplicate", "full", "eof"]))
@@ -415,7 +403,7 @@ class DialerMachine(RuleBasedStateMachine):
 
     @rule()
     def peer_up(self) -> None:
-        self.take(self.world.up(link()))
+        self.take(self.world.up(link(), self.now))
 
     @precondition(lambda self: PEER in self.world.open)
     @rule(dead_shard=st.booleans())
@@ -433,6 +421,10 @@ class DialerMachine(RuleBasedStateMachine):
         self.now += 100.0
         self.take(self.dialer.run(self.now))
         assert sorted(self.answered) == self.asked
+        begun = set(self.dials)
+        self.take(self.dialer.run(self.now + 100.0))
+        assert begun <= set(self.tried)
+        assert len(self.tried) == len(set(self.tried))
 
 
 TestDialerMachine = DialerMachine.TestCase

@@ -1,4 +1,4 @@
-"""Admission: one link for each peer, and both sides of a pair of links keep the same one."""
+"""Admission: one link for each peer, and one of two nodes that chooses it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp2p import bus, ids
-from dp2p.coordinator.peers import Action, Admit, Close, LinkId, Peers
+from dp2p.coordinator.peers import WAITING_MAX, Action, Admit, Close, LinkId, Peers, Probe
 
 KEYS = sorted(
     (ids.to_text(bytes([n]) * 32) for n in range(1, 6)),
@@ -28,178 +28,335 @@ def report(link: int, key: str, direction: str = "out", instance: str = "i1") ->
         direction=direction,
         endpoint=f"tcp4://192.0.2.1:{link + 1}",
         instance=instance,
-        trust="none",
         listen=[],
+        mode="xx",
     )
 
 
-def new_peers(own: str = SMALL, most: int = 8) -> Peers:
-    return Peers(node(own), most)
+def chooser(most: int = 8) -> Peers:
+    """Of the node with the smallest node-ID."""
+    return Peers(node(SMALL), most)
+
+
+def follower(most: int = 8) -> Peers:
+    """Of the node with the largest."""
+    return Peers(node(LARGE), most)
+
+
+def id_(shard: int, link: int = 1) -> LinkId:
+    return LinkId(shard, link)
+
+
+def contended() -> Peers:
+    """A chooser with a link that is up in shard 0, and one that contends in shard 1."""
+    peers = chooser()
+    peers.ready(0, report(1, LARGE), 0.0)
+    peers.up(id_(0))
+    assert peers.ready(1, report(1, LARGE, "in"), 1.0) == [Probe(id_(0))]
+    return peers
+
+
+DUPLICATE = "duplicate"
+
+
+# --- one link ---
 
 
 def test_a_first_link_is_admitted_and_up_when_the_peer_agrees() -> None:
-    peers = new_peers()
-    assert peers.ready(0, report(1, LARGE), 0.0) == [Admit(LinkId(0, 1))]
+    peers = chooser()
+    assert peers.ready(0, report(1, LARGE), 0.0) == [Admit(id_(0), wait=False)]
     assert peers.connected(node(LARGE)) is None
-    assert peers.up(LinkId(0, 1)) is peers.connected(node(LARGE))
-    assert peers.up(LinkId(0, 9)) is None
+    assert peers.up(id_(0)) == ([], peers.connected(node(LARGE)))
+    assert peers.connected(node(LARGE)) is not None
+    assert peers.up(id_(0, 9)) == ([], None)
     assert len(peers) == 1
+
+
+def test_who_is_not_the_chooser_waits_for_it() -> None:
+    assert follower().ready(0, report(1, SMALL), 0.0) == [Admit(id_(0), wait=True)]
 
 
 def test_a_link_to_oneself_is_refused() -> None:
-    assert new_peers().ready(0, report(1, SMALL), 0.0) == [Close(LinkId(0, 1), "self")]
+    assert chooser().ready(0, report(1, SMALL), 0.0) == [Close(id_(0), "self")]
 
 
 def test_the_cap_counts_peers_and_not_links() -> None:
-    peers = new_peers(most=2)
-    assert isinstance(peers.ready(0, report(1, KEYS[1]), 0.0)[0], Admit)
-    assert isinstance(peers.ready(0, report(2, KEYS[2]), 0.0)[0], Admit)
-    assert peers.ready(0, report(3, KEYS[3]), 0.0) == [Close(LinkId(0, 3), "full")]
-    assert Admit(LinkId(0, 4)) in peers.ready(0, report(4, KEYS[1]), 0.0)
-    peers.down(LinkId(0, 2))
-    assert peers.ready(0, report(5, KEYS[3]), 0.0) == [Admit(LinkId(0, 5))]
+    peers = Peers(node(KEYS[3]), 2)
+    assert peers.ready(0, report(1, KEYS[1]), 0.0) == [Admit(id_(0, 1), wait=True)]
+    assert peers.ready(0, report(2, KEYS[4]), 0.0) == [Admit(id_(0, 2), wait=False)]
+    assert peers.ready(0, report(3, KEYS[2]), 0.0) == [Close(id_(0, 3), "full")]
+    assert peers.ready(0, report(4, KEYS[1]), 0.0) == [Admit(id_(0, 4), wait=True)]
+    peers.down(id_(0, 1))
+    assert peers.ready(0, report(5, KEYS[2]), 0.0) == [Close(id_(0, 5), "full")]
+    peers.down(id_(0, 4))
+    assert peers.ready(0, report(6, KEYS[2]), 0.0) == [Admit(id_(0, 6), wait=True)]
 
 
-ROWS = [  # own key, peer's key, older, newer, which stays
-    (SMALL, LARGE, ("out", "i1"), ("in", "i1"), "older"),
-    (SMALL, LARGE, ("in", "i1"), ("out", "i1"), "newer"),
-    (LARGE, SMALL, ("out", "i1"), ("in", "i1"), "newer"),
-    (LARGE, SMALL, ("in", "i1"), ("out", "i1"), "older"),
-    (SMALL, LARGE, ("out", "i1"), ("out", "i1"), "newer"),
-    (LARGE, SMALL, ("in", "i1"), ("in", "i1"), "newer"),
-    (SMALL, LARGE, ("out", "i1"), ("in", "i2"), "newer"),
-    (LARGE, SMALL, ("in", "i1"), ("out", "i2"), "newer"),
-]
-
-
-@pytest.mark.parametrize(("own", "peer", "older", "newer", "stays"), ROWS)
-def test_two_links_to_one_peer(
-    own: str, peer: str, older: tuple[str, str], newer: tuple[str, str], stays: str
-) -> None:
-    peers = new_peers(own)
-    peers.ready(0, report(1, peer, *older), 0.0)
-    actions = peers.ready(1, report(1, peer, *newer), 1.0)
-    if stays == "newer":
-        assert actions == [Close(LinkId(0, 1), "duplicate"), Admit(LinkId(1, 1))]
-    else:
-        assert actions == [Close(LinkId(1, 1), "duplicate")]
-    left = peers.link_of(node(peer))
-    assert left is not None
-    assert left.id.shard == (1 if stays == "newer" else 0)
-
-
-class Side:
-    """One node of a pair: what it has admitted and what it has closed."""
-
-    def __init__(self, own: str, other: str) -> None:
-        self.peers = Peers(node(own), 8)
-        self.other = other
-        self.open: set[int] = set()
-
-    def sees(self, link: int, direction: str) -> None:
-        self._do(self.peers.ready(0, report(link, self.other, direction), 0.0))
-
-    def _do(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Admit):
-                self.open.add(action.link.link)
-            else:
-                self.open.discard(action.link.link)
-
-
-@given(
-    st.sampled_from([(SMALL, LARGE), (LARGE, SMALL), (KEYS[1], KEYS[2])]),
-    st.lists(st.booleans(), min_size=1, max_size=2, unique=True),
-    st.randoms(use_true_random=False),
-)
-def test_both_sides_of_simultaneous_opens_keep_the_same_link(
-    pair: tuple[str, str], openers: list[bool], random: object
-) -> None:
-    """Each side opens at most one link at a time; the sides see them in any order."""
-    a, b = Side(*pair), Side(pair[1], pair[0])
-    orders = [list(enumerate(openers)), list(enumerate(openers))]
-    for order in orders:
-        random.shuffle(order)  # type: ignore[attr-defined]
-    for link, by_a in orders[0]:
-        a.sees(link, "out" if by_a else "in")
-    for link, by_a in orders[1]:
-        b.sees(link, "in" if by_a else "out")
-    assert a.open == b.open
-    assert len(a.open) == 1
-
-
-@given(st.data())
-def test_the_books_always_balance(data: st.DataObject) -> None:
-    """Whatever shards report: at most one link a peer, never more than the cap, all known."""
-    peers = new_peers(KEYS[2], most=3)
-    admitted: set[LinkId] = set()
-    for number in range(data.draw(st.integers(0, 30))):
-        shard = data.draw(st.integers(0, 2))
-        what = data.draw(st.sampled_from(["ready", "down", "shard_down"]))
-        if what == "ready":
-            direction = data.draw(st.sampled_from(["in", "out"]))
-            made = report(number, data.draw(st.sampled_from(KEYS)), direction)
-            for action in peers.ready(shard, made, 0.0):
-                (admitted.add if isinstance(action, Admit) else admitted.discard)(action.link)
-        elif what == "down" and admitted:
-            gone = data.draw(st.sampled_from(sorted(admitted, key=str)))
-            peers.down(gone)
-            admitted.discard(gone)
-        else:
-            peers.shard_down(shard)
-            admitted = {link for link in admitted if link.shard != shard}
-        held = {link.id for link in peers}
-        assert held == admitted
-        assert len(peers) <= 3
-        assert sum(peers.count_by_shard().values()) == len(peers)
-
-
-def test_ready_said_twice_is_admitted_again() -> None:
-    peers = new_peers()
-    peers.ready(0, report(1, LARGE), 0.0)
-    assert peers.ready(0, report(1, LARGE), 0.0) == [Admit(LinkId(0, 1))]
+@pytest.mark.parametrize(("own", "wait"), [(SMALL, False), (LARGE, True)])
+def test_ready_said_twice_is_admitted_again(own: str, wait: bool) -> None:
+    peers = Peers(node(own), 8)
+    other = LARGE if own == SMALL else SMALL
+    peers.ready(0, report(1, other), 0.0)
+    assert peers.ready(0, report(1, other), 0.0) == [Admit(id_(0), wait)]
     assert len(peers) == 1
 
 
+# --- several links, and this node chooses ---
+
+
+def test_while_a_link_opens_another_is_refused() -> None:
+    peers = chooser()
+    peers.ready(0, report(1, LARGE), 0.0)
+    assert peers.ready(1, report(1, LARGE, "in"), 0.0) == [Close(id_(1), DUPLICATE)]
+    assert peers.get(id_(1)) is None
+
+
+def test_the_older_lives_and_stays() -> None:
+    peers = contended()
+    assert peers.probed(id_(0), alive=True) == [Close(id_(1), DUPLICATE)]
+    assert peers.probed(id_(0), alive=False) == []
+    assert [link.id for link in peers.links_of(node(LARGE))] == [id_(0)]
+
+
+def test_the_older_is_dead_and_gives_way() -> None:
+    peers = contended()
+    assert peers.probed(id_(0), alive=False) == [
+        Close(id_(0), DUPLICATE),
+        Admit(id_(1), wait=False),
+    ]
+    assert peers.connected(node(LARGE)) is None
+    assert peers.up(id_(1)) == ([], peers.connected(node(LARGE)))
+
+
+def test_the_older_goes_down_while_it_is_probed() -> None:
+    peers = contended()
+    actions, found = peers.down(id_(0))
+    assert actions == [Admit(id_(1), wait=False)]
+    assert found is not None
+    assert found.up
+    assert peers.probed(id_(0), alive=False) == []
+
+
+def test_its_shard_goes_down_while_it_is_probed() -> None:
+    peers = contended()
+    actions, lost = peers.shard_down(0)
+    assert (actions, [link.id for link in lost]) == ([Admit(id_(1), wait=False)], [id_(0)])
+
+
+def test_the_contender_goes_down() -> None:
+    peers = contended()
+    actions, found = peers.down(id_(1))
+    assert actions == []
+    assert found is not None
+    assert peers.probed(id_(0), alive=False) == []
+    assert peers.connected(node(LARGE)) is not None
+    assert peers.ready(2, report(1, LARGE), 2.0) == [Probe(id_(0))]
+
+
+def test_one_contends_at_a_time() -> None:
+    peers = contended()
+    assert peers.ready(2, report(1, LARGE), 2.0) == [Close(id_(2), DUPLICATE)]
+    assert peers.ready(1, report(1, LARGE, "in"), 2.0) == []
+
+
+def test_a_contender_is_neither_counted_as_peer_nor_as_its_link() -> None:
+    peers = contended()
+    assert len(peers) == len(list(peers)) == 1
+    current = peers.link_of(node(LARGE))
+    assert current is not None
+    assert current.id == id_(0)
+
+
+@pytest.mark.parametrize("is_up", [False, True])
+def test_another_life_of_the_peer_replaces_the_older_at_once(is_up: bool) -> None:
+    peers = chooser()
+    peers.ready(0, report(1, LARGE), 0.0)
+    if is_up:
+        peers.up(id_(0))
+    actions = peers.ready(1, report(1, LARGE, instance="i2"), 1.0)
+    assert actions == [Close(id_(0), DUPLICATE), Admit(id_(1), wait=False)]
+
+
+def test_another_life_of_the_peer_replaces_a_contender_too() -> None:
+    peers = contended()
+    assert peers.ready(2, report(1, LARGE, instance="i2"), 1.0) == [
+        Close(id_(0), DUPLICATE),
+        Close(id_(1), DUPLICATE),
+        Admit(id_(2), wait=False),
+    ]
+
+
+def test_a_contender_that_an_earlier_coordinator_admitted_comes_up() -> None:
+    """The peer has followed that choice and closed the older."""
+    peers = contended()
+    actions, found = peers.up(id_(1))
+    assert actions == [Close(id_(0), DUPLICATE)]
+    assert found is peers.connected(node(LARGE))
+
+
+# --- several links, and the peer chooses ---
+
+
+def test_all_wait_up_to_a_number() -> None:
+    peers = follower()
+    for shard in range(WAITING_MAX):
+        assert peers.ready(shard, report(1, SMALL), 0.0) == [Admit(id_(shard), wait=True)]
+    assert peers.ready(9, report(1, SMALL), 0.0) == [Close(id_(9), DUPLICATE)]
+    assert peers.up(id_(2))[0] == []
+    assert peers.ready(9, report(1, SMALL), 0.0) == [Admit(id_(9), wait=True)]
+
+
+def test_the_one_that_comes_up_is_the_chosen() -> None:
+    peers = follower()
+    for shard in range(3):
+        peers.ready(shard, report(1, SMALL), 0.0)
+    peers.up(id_(1))
+    assert peers.connected(node(SMALL)) is peers.get(id_(1))
+    actions, _ = peers.up(id_(2))
+    assert actions == [Close(id_(1), DUPLICATE)]
+    assert peers.connected(node(SMALL)) is peers.get(id_(2))
+    assert peers.get(id_(0)) is not None
+    assert peers.up(id_(2))[0] == []
+
+
+def test_what_the_chooser_closes_is_forgotten() -> None:
+    peers = follower()
+    peers.ready(0, report(1, SMALL), 0.0)
+    peers.ready(1, report(1, SMALL), 0.0)
+    actions, found = peers.down(id_(0))
+    assert actions == []
+    assert found is not None
+    assert peers.down(id_(0)) == ([], None)
+    assert len(peers) == 1
+
+
+# --- coordinators and shards that come back ---
+
+
 def test_a_hello_brings_links_back_and_removes_those_it_leaves_out() -> None:
-    peers = new_peers()
-    peers.ready(0, report(1, KEYS[1]), 0.0)
-    peers.ready(0, report(2, KEYS[2]), 0.0)
+    peers = chooser()
+    for link, key in ((1, KEYS[1]), (2, KEYS[2])):
+        peers.ready(0, report(link, key), 0.0)
+        peers.up(id_(0, link))
     peers.ready(1, report(1, KEYS[3]), 0.0)
     actions, gone = peers.shard_hello(0, [report(2, KEYS[2]), report(7, KEYS[4])], 1.0)
-    assert actions == [Admit(LinkId(0, 2)), Admit(LinkId(0, 7))]
-    assert [link.id for link in gone] == [LinkId(0, 1)]
+    assert actions == []
+    assert [link.id for link in gone] == [id_(0, 1)]
     assert peers.connected(node(KEYS[4])) is not None
     assert peers.link_of(node(KEYS[3])) is not None
 
 
-def test_two_shards_that_report_links_to_one_peer_are_left_with_one() -> None:
-    peers = new_peers(SMALL)
-    peers.shard_hello(0, [report(1, LARGE, "out")], 0.0)
-    actions, _ = peers.shard_hello(1, [report(1, LARGE, "in")], 0.0)
-    assert actions == [Close(LinkId(1, 1), "duplicate")]
-    assert peers.connected(node(LARGE)) is peers.link_of(node(LARGE))
-
-
-def test_down_of_a_replaced_link_leaves_the_one_that_stays() -> None:
-    peers = new_peers()
+def test_a_hello_says_that_a_link_is_up() -> None:
+    peers = chooser()
     peers.ready(0, report(1, LARGE), 0.0)
-    peers.ready(0, report(2, LARGE), 0.0)
-    assert peers.down(LinkId(0, 1)) is None
-    assert peers.link_of(node(LARGE)) is not None
+    assert peers.shard_hello(0, [report(1, LARGE)], 1.0) == ([], [])
+    assert peers.connected(node(LARGE)) is not None
+
+
+def test_a_hello_without_the_older_lets_the_contender_open() -> None:
+    peers = contended()
+    actions, gone = peers.shard_hello(0, [], 2.0)
+    assert actions == [Admit(id_(1), wait=False)]
+    assert [link.id for link in gone] == [id_(0)]
+
+
+@pytest.mark.parametrize(("own", "other"), [(SMALL, LARGE), (LARGE, SMALL)])
+def test_of_two_links_that_are_up_the_first_that_is_taken_over_stays(own: str, other: str) -> None:
+    peers = Peers(node(own), 8)
+    assert peers.shard_hello(0, [report(1, other)], 0.0) == ([], [])
+    actions, _ = peers.shard_hello(1, [report(1, other, "in")], 0.0)
+    assert actions == [Close(id_(1), DUPLICATE)]
+    assert peers.connected(node(other)) is peers.get(id_(0))
+
+
+def test_a_link_that_is_up_is_taken_over_beside_one_that_waits() -> None:
+    peers = follower()
+    peers.ready(0, report(1, SMALL), 0.0)
+    assert peers.shard_hello(1, [report(1, SMALL)], 0.0) == ([], [])
+    assert peers.connected(node(SMALL)) is peers.get(id_(1))
+    assert peers.up(id_(0))[0] == [Close(id_(1), DUPLICATE)]
+
+
+def test_what_the_chooser_has_admitted_stays_against_one_that_is_taken_over() -> None:
+    peers = chooser()
+    peers.ready(0, report(1, LARGE), 0.0)
+    assert peers.shard_hello(1, [report(1, LARGE)], 0.0)[0] == [Close(id_(1), DUPLICATE)]
+
+
+# --- what is said of links ---
 
 
 def test_the_link_that_was_made_to_an_endpoint() -> None:
-    peers = new_peers()
+    peers = chooser()
     peers.ready(0, report(1, KEYS[1]), 0.0)
     assert peers.open_to("tcp4://192.0.2.1:2") is None
-    peers.up(LinkId(0, 1))
+    peers.up(id_(0))
     assert peers.open_to("tcp4://192.0.2.1:2") is not None
     assert peers.open_to("tcp4://192.0.2.1:3") is None
 
 
-def test_description_names_each_peer() -> None:
-    peers = new_peers()
-    peers.ready(3, report(1, LARGE), 10.0)
+def test_trust_is_judged_afterwards() -> None:
+    peers = chooser()
+    peers.ready(0, report(1, LARGE), 0.0)
+    judged = peers.judged(id_(0), "introduced", 3)
+    assert judged is peers.get(id_(0))
+    assert judged is not None
+    assert (judged.report.trust, judged.report.introducers) == ("introduced", 3)
+    assert peers.judged(id_(5), "none", 0) is None
+
+
+def test_description_names_each_peer_once() -> None:
+    peers = contended()
+    peers.judged(id_(0), "resumed", 2)
     (row,) = peers.describe(12.5)
-    assert (row["peer"], row["shard"], row["open"], row["age_s"]) == (node(LARGE), 3, False, 2.5)
+    assert (row["peer"], row["shard"], row["open"], row["age_s"]) == (node(LARGE), 0, True, 12.5)
+    assert (row["mode"], row["fell_back"]) == ("xx", False)
+    assert (row["trust"], row["introducers"]) == ("resumed", 2)
+
+
+# --- whatever happens ---
+
+
+@given(st.data())
+def test_the_books_always_balance(data: st.DataObject) -> None:
+    """Whatever shards report: bounded for each peer, never more peers than the cap, one up."""
+    peers = Peers(node(KEYS[2]), 3)
+    held: set[LinkId] = set()
+
+    def take(actions: list[Action]) -> None:
+        held.difference_update(one.link for one in actions if isinstance(one, Close))
+
+    for number in range(data.draw(st.integers(0, 40))):
+        link = data.draw(st.sampled_from(sorted(held, key=str))) if held else LinkId(0, 99)
+        match data.draw(
+            st.sampled_from(["ready", "ready", "up", "down", "probed", "shard", "hello"])
+        ):
+            case "ready":
+                shard, key = data.draw(st.integers(0, 2)), data.draw(st.sampled_from(KEYS))
+                instance = data.draw(st.sampled_from(["i1", "i1", "i2"]))
+                held.add(LinkId(shard, number))
+                take(peers.ready(shard, report(number, key, instance=instance), 0.0))
+            case "up":
+                take(peers.up(link)[0])
+            case "down":
+                take(peers.down(link)[0])
+                held.discard(link)
+            case "probed":
+                take(peers.probed(link, alive=data.draw(st.booleans())))
+            case "shard":
+                take(peers.shard_down(link.shard)[0])
+                held = {one for one in held if one.shard != link.shard}
+            case "hello":
+                stays = [one for one in held if one.shard == link.shard and one.link % 2]
+                reports = [known.report for one in stays if (known := peers.get(one))]
+                actions, gone = peers.shard_hello(link.shard, reports, 0.0)
+                held -= {one.id for one in gone}
+                take(actions)
+        for key in KEYS:
+            links = peers.links_of(node(key))
+            assert sum(one.up for one in links) <= 1
+            assert len(links) <= WAITING_MAX + 1
+            assert not links or any(one.admitted for one in links)
+        assert {one for one in held if peers.get(one)} == held
+        assert sum(peers.count_by_shard().values()) == len(held)
+        assert len(list(peers)) == len(peers) <= 3

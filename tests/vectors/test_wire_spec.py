@@ -1,264 +1,42 @@
 """The examples of docs/spec/wire.md, against a second implementation and against the code.
 
 Blocks marked ``vector`` and ``segment`` are read from the text. Each value is computed anew here,
-from the text's formulas with hashlib and the package ``cryptography`` alone, and where the
-extension can show the same bytes, it must. So neither text nor code can move without the other.
+from the text's formulas with hashlib and the package ``cryptography`` alone (``wire_noise``), and
+where the extension can show the same bytes, it must. So neither text nor code can move without the
+other. The handshake has a file of its own, ``test_wire_handshake``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import base64
 import re
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from dp2p import hello, ids, noise, records
+import wire_handshake
+from dp2p import hello, ids, introduction, noise, records
+from dp2p.coordinator import conversations
 from dp2p.errors import TransportError
-from dp2p.transport import (
-    PRODUCE_MIN,
-    Event,
-    EventKind,
-    FlowConfig,
-    LinkState,
-    Node,
-    Place,
-    Status,
-    lib,
-)
-
-ROOT = Path(__file__).resolve().parents[2]
-SPEC = (ROOT / "docs" / "spec" / "wire.md").read_text(encoding="utf-8")
-P = 2**255 - 19  # the field of Curve25519
-HELLO = b'{"instance":"0123456789abcdef"}'
-LIST = b'{"generation":1,"protocols":[]}'
-REPLY = b'{"generation":1}'
-
-
-# --- reading the text ---
-
-
-def blocks(mark: str) -> list[tuple[str, str]]:
-    """What stands behind the mark, and the body, of each fenced block with that mark."""
-    return re.findall(rf"^```{mark} ?(.*)\n((?:.*\n)*?)```$", SPEC, re.MULTILINE)
-
-
-def read_vectors() -> dict[str, str]:
-    """Name -> value; lines that begin with a space go on with the value before."""
-    found: dict[str, str] = {}
-    name = ""
-    for _, body in blocks("vector"):
-        for line in body.splitlines():
-            rest = line
-            if not line.startswith(" "):
-                name, rest = line.split(maxsplit=1)
-                assert name not in found
-            found[name] = found.get(name, "") + rest.replace(" ", "")
-    return found
-
-
-def table(heading: str) -> list[list[str]]:
-    """Cells of the first table behind a heading, without its head and without backticks."""
-    section = SPEC.split(f"\n{heading}\n", 1)[1]
-    lines = section[section.index("\n|") + 1 :].split("\n\n")[0].splitlines()
-    return [[cell.strip().replace("`", "") for cell in line.split("|")[1:-1]] for line in lines[2:]]
-
-
-VECTORS = read_vectors()
-SEGMENTS = {name: bytes.fromhex(body) for name, body in blocks("segment")}
-
-
-def value(name: str) -> bytes:
-    return bytes.fromhex(VECTORS[name])
-
-
-# --- the second implementation: the text's formulas ---
-
-
-def blake2b(data: bytes, size: int = 64, key: bytes = b"") -> bytes:
-    return hashlib.blake2b(data, digest_size=size, key=key).digest()
-
-
-def to_x25519(public: bytes) -> bytes:
-    """(1 + y) / (1 - y); the sign of x, which the highest bit holds, is lost."""
-    y = int.from_bytes(public, "little") & (2**255 - 1)
-    return ((1 + y) * pow(1 - y, -1, P) % P).to_bytes(32, "little")
-
-
-def static_of(seed: bytes) -> bytes:
-    scalar = bytearray(hashlib.sha512(seed).digest()[:32])
-    scalar[0] &= 248
-    scalar[31] = scalar[31] & 127 | 64
-    return bytes(scalar)
-
-
-def xor(one: bytes, other: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(one, other, strict=True))
-
-
-def header_mask(network_key: bytes, number: int, ephemerals: bytes) -> bytes:
-    return blake2b(bytes([number]) + ephemerals, 16, network_key)[:3]
-
-
-class Cipherstate:
-    """Noise section 5.1."""
-
-    def __init__(self, key: bytes) -> None:
-        self.key, self.n = key, 0
-
-    def nonce(self) -> bytes:
-        self.n += 1
-        return bytes(4) + struct.pack("<Q", self.n - 1)
-
-    def seal(self, text: bytes, ad: bytes = b"") -> bytes:
-        return ChaCha20Poly1305(self.key).encrypt(self.nonce(), text, ad)
-
-    def open(self, text: bytes, ad: bytes = b"") -> bytes:
-        return ChaCha20Poly1305(self.key).decrypt(self.nonce(), text, ad)
-
-    def rekey(self) -> None:
-        nonce = bytes(4) + b"\xff" * 8
-        self.key = ChaCha20Poly1305(self.key).encrypt(nonce, bytes(32), b"")[:32]
-
-
-class Frames(Cipherstate):
-    """One direction of a link."""
-
-    def mask(self) -> bytes:
-        key = blake2b(b"dp2p length mask", 32, self.key)
-        nonce = bytes(4) + bytes(4) + struct.pack("<Q", self.n // 32)  # counter 0, then 12 bytes
-        stream = Cipher(algorithms.ChaCha20(key, nonce), None).encryptor().update(bytes(64))
-        return stream[2 * (self.n % 32) :][:2]
-
-    def frame(self, plain: bytes) -> bytes:
-        header = xor(struct.pack("<H", len(plain) + 16), self.mask())
-        return header + self.seal(plain)
-
-    def plain(self, wire: bytes) -> tuple[bytes, bytes]:
-        """The first frame's plaintext, and what follows it."""
-        (size,) = struct.unpack("<H", xor(wire[:2], self.mask()))
-        return self.open(wire[2 : 2 + size]), wire[2 + size :]
-
-
-def hkdf(key: bytes, data: bytes) -> tuple[bytes, bytes]:
-    def mac(with_key: bytes, text: bytes) -> bytes:
-        return hmac.new(with_key, text, hashlib.blake2b).digest()
-
-    first = mac(mac(key, data), b"\x01")
-    return first, mac(mac(key, data), first + b"\x02")
-
-
-class Symmetric:
-    """Noise section 5.2."""
-
-    def __init__(self, prologue: bytes) -> None:
-        self.h = self.ck = b"Noise_XX_25519_ChaChaPoly_BLAKE2b".ljust(64, b"\0")
-        self.cipher = Cipherstate(bytes(32))
-        self.mix_hash(prologue)
-
-    def mix_hash(self, data: bytes) -> None:
-        self.h = blake2b(self.h + data)
-
-    def mix_dh(self, private: bytes, public: bytes) -> None:
-        shared = X25519PrivateKey.from_private_bytes(private).exchange(
-            X25519PublicKey.from_public_bytes(public)
-        )
-        self.ck, key = hkdf(self.ck, shared)
-        self.cipher = Cipherstate(key[:32])
-
-    def seal(self, text: bytes) -> bytes:
-        sealed = self.cipher.seal(text, self.h)
-        self.mix_hash(sealed)
-        return sealed
-
-
-def public_of(private: bytes) -> bytes:
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
-
-
-def ed25519_of(seed: bytes) -> bytes:
-    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-
-
-def address(host: bytes, port: int) -> bytes:
-    return b"\x04" + host.ljust(16, b"\0") + struct.pack("<H", port)
-
-
-def handshake() -> tuple[list[bytes], Frames, Frames]:
-    """Messages 1 to 3 on the wire, and what each side sends frames with."""
-    s, e = (static_of(value(f"{who}-seed")) for who in "ir"), (value(f"{who}-e") for who in "ir")
-    (si, sr), (ei, er) = s, e
-    network_key = value("network-key")
-    noise_state = Symmetric(value("prologue"))
-
-    def on_wire(number: int, lead: bytes, rest: bytes, ephemerals: bytes) -> bytes:
-        header = bytes([0]) + struct.pack("<H", len(rest))
-        return lead + xor(header, header_mask(network_key, number, ephemerals)) + rest
-
-    epi, epr = public_of(ei), public_of(er)
-    noise_state.mix_hash(epi)
-    noise_state.mix_hash(value("padding"))
-    messages = [on_wire(1, epi, value("padding"), epi)]
-    noise_state.mix_hash(epr)
-    noise_state.mix_dh(er, epi)
-    rest = noise_state.seal(public_of(sr))
-    noise_state.mix_dh(sr, epi)
-    rest += noise_state.seal(value("r-payload"))
-    messages.append(on_wire(2, epr, rest, epi + epr))
-    rest = noise_state.seal(public_of(si))
-    noise_state.mix_dh(si, epr)
-    rest += noise_state.seal(value("i-payload"))
-    messages.append(on_wire(3, b"", rest, epi + epr))
-    keys = hkdf(noise_state.ck, b"")
-    return messages, Frames(keys[0][:32]), Frames(keys[1][:32])
-
-
-# --- the code ---
-
-
-class Ours:
-    """A node of the extension with one link, fed by hand."""
-
-    def __init__(self, *, initiator: bool) -> None:
-        who = "i" if initiator else "r"
-        e, padding = value(f"{who}-e"), value("padding")
-        draws = {2: bytes(2), len(padding): padding, 32: e}
-        self.node = Node(value(f"{who}-seed"), random=draws.__getitem__)
-        self.node.set_hello(HELLO)
-        remote = Place("192.0.2.2", 4617) if initiator else Place("192.0.2.1", 50000)
-        self.link = self.node.link_new(initiator=initiator, now_ms=0, remote=remote)
-
-    def say(self) -> bytes:
-        return self.node.produce(self.link, 4 * PRODUCE_MIN, 0)
-
-    def hear(self, data: bytes) -> list[Event]:
-        """The events that ``data`` makes; it must be taken whole unless it ends the link."""
-        try:
-            assert self.node.receive(self.link, bytearray(data), 0) == len(data)
-        except TransportError:
-            assert self.node.link(self.link).state >= LinkState.CLOSING
-        events = self.node.events()
-        self.node.events_done()
-        return events
+from dp2p.shards.links import FORWARDED_MAX
+from dp2p.transport import Event, EventKind, FlowConfig, LinkState, Status, lib
+from vectors.runs import RUNS, Run, ours, theirs
+from vectors.spec import LIST, ROOT, VECTORS, blocks, section, table, value
+from wire_noise import P, blake2b, ed25519_of, public_of, static_of, to_x25519, y_of
 
 
 class Peer:
     """The second implementation as initiator, on an open link to a node of the extension."""
 
-    def __init__(self) -> None:
-        messages, self.tx, self.rx = handshake()
-        self.ours = Ours(initiator=False)
-        self.ours.hear(messages[0])
-        assert self.ours.say() == messages[1]
-        (ready,) = self.ours.hear(messages[2])
-        assert (ready.kind, ready.data) == (EventKind.READY, HELLO)
+    def __init__(self, run: Run = RUNS["xx"]) -> None:
+        made = theirs(run)
+        self.tx, self.rx = made.i.tx, made.i.rx
+        self.ours = ours(run, initiator=False)
+        self.ours.hear(made.messages[0])
+        assert self.ours.say() == made.messages[1]
+        (ready,) = self.ours.hear(made.messages[2])
+        assert ready.kind == EventKind.READY
         self.ours.node.admit(self.ours.link, LIST)
         assert self.heard() == [control(LIST)]
         (first,) = self.send(control(LIST))
@@ -333,9 +111,6 @@ def test_a_key_and_its_negative_map_alike() -> None:
     assert noise.node_id(negative) != noise.node_id(public)
 
 
-# --- handshake ---
-
-
 def test_network() -> None:
     name = VECTORS["network"].encode()
     assert value("prologue") == b"dp2p/1\0" + name
@@ -343,76 +118,11 @@ def test_network() -> None:
     assert expected == value("network-key") == noise.blake2b(name, 32, b"dp2p network")
 
 
-def test_header_masks() -> None:
-    epi, epr = public_of(value("i-e")), public_of(value("r-e"))
-    assert (epi, epr) == (value("i-e-public"), value("r-e-public"))
-    for number, ephemerals in ((1, epi), (2, epi + epr), (3, epi + epr)):
-        mask = header_mask(value("network-key"), number, ephemerals)
-        assert mask == value(f"header-mask-{number}")
-
-
-def test_payloads() -> None:
-    seen_by_initiator = address(bytes([192, 0, 2, 2]), 4617)
-    seen_by_responder = address(bytes([192, 0, 2, 1]), 50000)
-    assert value("i-payload") == value("i-public") + seen_by_initiator + HELLO
-    assert value("r-payload") == value("r-public") + seen_by_responder + HELLO
-
-
-def test_handshake_messages() -> None:
-    messages, i, r = handshake()
-    assert messages == [value(f"message-{number}") for number in (1, 2, 3)]
-    assert (i.key, r.key) == (value("i-key"), value("r-key"))
-    initiator, responder = Ours(initiator=True), Ours(initiator=False)
-    assert initiator.say() == messages[0]
-    responder.hear(messages[0])
-    assert responder.say() == messages[1]
-    (ready,) = initiator.hear(messages[1])
-    assert initiator.say() == messages[2]
-    (other,) = responder.hear(messages[2])
-    assert ready.data == other.data == HELLO
-    assert responder.node.link(responder.link).key == value("i-public")
-    assert responder.node.link(responder.link).seen == Place("192.0.2.2", 4617)
-    initiator.node.admit(initiator.link, LIST)
-    assert initiator.say() == value("frame")
-
-
-def test_lengths_of_messages() -> None:
-    extra = {1: len(value("padding")), 2: len(HELLO), 3: len(HELLO)}
-    for row in table("### Lengths"):
-        number, fixed = int(row[0]), int(row[1].split(" + ")[0])
-        assert len(value(f"message-{number}")) == fixed + extra[number]
-
-
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_longer_message_is_refused_by_its_header(number: int) -> None:
-    """One byte more than the text allows ends the link before anything else is read."""
-    most = {1: 512, 2: 32115, 3: 32115}[number]
-    assert str(most) in table("### Lengths")[number - 1][2]
-    messages, _, _ = handshake()
-    ours = Ours(initiator=number == 2)
-    if number == 2:
-        ours.say()
-    if number == 3:
-        ours.hear(messages[0])
-        ours.say()
-    lead = 0 if number == 3 else 32
-    mask = value(f"header-mask-{number}")
-    for size, status in ((most, None), (most + 1, "size")):
-        header = xor(b"\0" + struct.pack("<H", size), mask)
-        data = bytearray(messages[number - 1][:lead] + header)
-        if status is None:
-            assert ours.node.receive(ours.link, data, 0) == 0
-            continue
-        with pytest.raises(TransportError) as error:
-            ours.node.receive(ours.link, data, 0)
-        assert error.value.name == status
-
-
 # --- frames ---
 
 
 def test_frame() -> None:
-    _, i, _ = handshake()
+    i = theirs(RUNS["xx"]).i.tx
     assert blake2b(b"dp2p length mask", 32, i.key) == value("mask-key")
     assert i.mask() == value("frame-mask")
     assert i.frame(value("frame-plaintext")) == value("frame")
@@ -423,8 +133,15 @@ def test_frame() -> None:
     assert i.key == value("i-key-2")
 
 
-def test_masks_of_many_frames() -> None:
-    peer = Peer()
+def test_the_first_frame_behind_a_message_3_that_was_a_transport_message() -> None:
+    i = theirs(RUNS["ik"]).i.tx
+    assert (i.n, i.mask()) == (1, value("ik-frame-mask"))
+    assert i.frame(value("frame-plaintext")) == value("ik-frame")
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_masks_of_many_frames(run: Run) -> None:
+    peer = Peer(run)
     for token in range(70):
         peer.send(struct.pack("<BQ", 5, token))
         assert peer.heard() == [struct.pack("<BQ", 6, token)]
@@ -432,6 +149,7 @@ def test_masks_of_many_frames() -> None:
 
 # --- segments ---
 
+SEGMENTS = {name: bytes.fromhex(body) for name, body in blocks("segment")}
 EXPECTED = {
     "PADDING": bytes(6),
     "DATAGRAM": struct.pack("<BBHH", 1, 5, 1, 5) + b"hello",
@@ -550,6 +268,72 @@ def test_what_cannot_be_authenticated_ends_in_silence() -> None:
         peer.ours.say()
 
 
+# --- JSON between nodes ---
+
+
+def test_hello_example() -> None:
+    ((_, example),) = blocks("hello")
+    found = hello.decode_hello(example.encode())
+    assert found == hello.Hello(
+        instance="0123456789abcdef",
+        listen=["tcp4://192.0.2.2:4617"],
+        protocols=["chat"],
+    )
+    record = base64.b64encode(b"signed").decode()
+    extended = example.rstrip()[:-1] + f',"record":"{record}"}}'
+    assert hello.decode_hello(extended.encode()).record == b"signed"
+
+
+@pytest.mark.parametrize(("name", "example"), blocks("control"), ids=lambda part: part[:5])
+def test_introduction_examples(name: str, example: str) -> None:
+    """The code reads the text's examples and writes the same bytes."""
+    kind = hello.ControlType[name]
+    said = introduction.decode(kind, example.encode())
+    assert said is not None
+    assert introduction.encode(said) == (kind, example.rstrip().encode())
+
+
+def test_every_type_of_control_datagram_has_a_row_and_an_example() -> None:
+    rows = {row[1]: int(row[0]) for row in table("## 8. Channels")}
+    assert rows == {kind.name: kind.value for kind in hello.ControlType}
+    assert [name for name, _ in blocks("control")] == list(rows)[2:]
+
+
+# --- what an observer sees ---
+
+
+def test_how_many_random_headers_are_valid() -> None:
+    rows = [tuple(map(int, row)) for row in table("### Lengths")]
+    valid = sum(most - least + 1 for number, _, least, most in rows if number == 1)
+    assert 7550 < 2**24 / valid < 7650
+    assert "one try in about 7,600" in section(13)
+
+
+def is_in_subgroup(u: int) -> bool:
+    """Whether the order of the group takes the point with that u to zero; RFC 7748, 5."""
+    order = 2**252 + 27742317777372353535851937790883648493
+    x2, z2, x3, z3 = 1, 0, u, 1
+    for bit in f"{order:b}":
+        if bit == "1":
+            x2, z2, x3, z3 = x3, z3, x2, z2
+        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
+        aa, bb, da, cb = a * a % P, b * b % P, d * a % P, c * b % P
+        x3, z3 = (da + cb) ** 2 % P, u * (da - cb) ** 2 % P
+        x2, z2 = aa * bb % P, (aa - bb) * (aa + 121665 * (aa - bb)) % P
+        if bit == "1":
+            x2, z2, x3, z3 = x3, z3, x2, z2
+    return z2 == 0
+
+
+def test_how_many_random_strings_pass_as_keys() -> None:
+    """One in 16; and all ephemeral keys do."""
+    strings = (y_of(blake2b(number.to_bytes(2, "little"), 32)) for number in range(480))
+    assert 20 <= sum(map(is_in_subgroup, strings)) <= 40
+    public = [int.from_bytes(value(f"{who}-e-public"), "little") for who in "ir"]
+    assert all(map(is_in_subgroup, public))
+    assert "of random strings one in 16 is" in section(13)
+
+
 # --- tables ---
 
 
@@ -571,7 +355,15 @@ def test_limits() -> None:
         "types": 65536,
         "protocols": hello.PROTOCOLS_MAX,
         "network name": 64,
-        "padding": 512,
+        "first": wire_handshake.REST_MOST[1],
+        "message": wire_handshake.REST_MOST[2],
+        "ticket": lib.DP_TICKET_LEN,
+        "record": introduction.RECORD_MAX,
+        "found": introduction.FOUND_MAX,
+        "keys": introduction.KEYS_MAX,
+        "introduction": FORWARDED_MAX,
+        "asked at once": conversations.ANSWERED_AT_ONCE,
+        "asked every": int(conversations.ANSWER_EVERY_S),
         "key bytes": 1 << 36,
         "key frames": 1 << 32,
     }
@@ -580,6 +372,6 @@ def test_limits() -> None:
 
 def test_states_of_a_link() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    section = text.split("\n## States of a link\n", 1)[1].split("\n## ", 1)[0]
-    diagram = section.split("```")[1]
+    states = text.split("\n## States of a link\n", 1)[1].split("\n## ", 1)[0]
+    diagram = states.split("```")[1]
     assert set(re.findall(r"\b[A-Z]{4,}\b", diagram)) == {state.name for state in LinkState}

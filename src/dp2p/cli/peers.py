@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dp2p import control
 from dp2p.cli import client
+from dp2p.cli.events import suspicion
 from dp2p.cli.settings import Globals, pass_globals
 from dp2p.cli.text import age, table
 
@@ -19,8 +21,11 @@ from dp2p.cli.text import age, table
 def peers(context: Globals, as_json: bool) -> None:
     """List the connected peers.
 
-    DIRECTION says who opened the connection: out is this node. TRUST says what was known of the
-    peer beforehand: none, introduced or resumed.
+    DIRECTION says who opened the connection: out is this node. MODE is the handshake it began with:
+    xx knows nothing of the peer, ik relies on its key, resume on an earlier session; "fell back"
+    means that this was in vain. TRUST says what was known of the peer beforehand: none, introduced
+    or resumed. INTRODUCERS counts peers, of different networks, who had introduced it. Below stand
+    warnings: somebody knows another key where a peer that was not known before has been met.
 
     \b
     Examples:
@@ -34,20 +39,29 @@ def peers(context: Globals, as_json: bool) -> None:
     elif not rows:
         click.echo("no peers")
     else:
-        head = ("PEER", "DIRECTION", "ENDPOINT", "TRUST", "SHARD", "AGE")
-        click.echo(
-            table(
-                head,
-                [
-                    (
-                        row["peer"],
-                        row["direction"] if row["open"] else f"{row['direction']}, opening",
-                        row["endpoint"],
-                        row["trust"],
-                        str(row["shard"]),
-                        age(row["age_s"]),
-                    )
-                    for row in rows
-                ],
+        click.echo(_table(rows))
+        warnings = [
+            suspicion({**warning, "met": row["key"]}) for row in rows for warning in row["warnings"]
+        ]
+        if warnings:
+            click.echo("\n" + "\n".join(warnings))
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    head = ("PEER", "DIRECTION", "ENDPOINT", "MODE", "TRUST", "INTRODUCERS", "SHARD", "AGE")
+    return table(
+        head,
+        [
+            (
+                row["peer"],
+                row["direction"] if row["open"] else f"{row['direction']}, opening",
+                row["endpoint"],
+                f"{row['mode']}, fell back" if row["fell_back"] else row["mode"],
+                row["trust"],
+                str(row["introducers"]),
+                str(row["shard"]),
+                age(row["age_s"]),
             )
-        )
+            for row in rows
+        ],
+    )

@@ -10,7 +10,22 @@ import click
 import dp2p
 from dp2p.cli.settings import Globals
 
-COMMANDS = ("keygen", "up", "status", "peers", "dial", "send", "recv", "demo", "bench")
+COMMANDS = (
+    "keygen",
+    "id",
+    "up",
+    "status",
+    "peers",
+    "dial",
+    "record",
+    "known",
+    "find",
+    "events",
+    "send",
+    "recv",
+    "demo",
+    "bench",
+)
 "In the order in which the help lists them."
 
 

@@ -18,7 +18,7 @@ from dp2p.cli.text import age, size, table
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all counters.")
 @pass_globals
 def status(context: Globals, as_json: bool) -> None:
-    """Show the node's state: shards, applications, protocols, number of peers.
+    """Show the node's state and what it has counted.
 
     Exits with 1 when no node runs at the run directory.
 
@@ -43,9 +43,38 @@ def _text(reply: dict[str, Any]) -> str:
         f"shards    {up} of {reply['configured_shards']}"
         + ("" if reply["settled"] else ", the coordinator is still asking them what they own"),
     ]
-    parts = ["\n".join(lines)]
+    parts = ["\n".join(lines), _trust(reply)]
     parts += [_shards(reply), _apps(reply), _protocols(reply)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _trust(reply: dict[str, Any]) -> str:
+    """Handshakes in full; of the rest what is not 0."""
+    lines = []
+    if counters := reply.get("trust"):
+        handshakes = {name: counters[name] for name in counters if _of_handshakes(name)}
+        others = {name: counters[name] for name in counters if name not in handshakes}
+        lines.append(f"handshakes  {_counts(handshakes)}")
+        lines.append(f"trust       {_counts(_not_0(others)) or 'nothing to tell'}")
+    if store := reply.get("store"):
+        lines.append(f"store       {_counts(_not_0(store)) or 'empty'}")
+    return "\n".join(lines)
+
+
+def _of_handshakes(name: str) -> bool:
+    return name.startswith("handshakes_") or name in ("fallbacks", "identity_errors")
+
+
+def _not_0(counters: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counters.items() if count}
+
+
+def _counts(counters: dict[str, int]) -> str:
+    """``xx 3, ik 1``; the words of a counter's name in its place."""
+    return ", ".join(
+        f"{name.removeprefix('handshakes_').replace('_', ' ')} {count}"
+        for name, count in counters.items()
+    )
 
 
 def _shards(reply: dict[str, Any]) -> str:

@@ -17,12 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import zmq
 
 from dp2p import control
 from dp2p.errors import RequestError
 from dp2p.sdk.aio_driver import AioDriver
 from dp2p.sdk.driver import (
+    ANSWER_LATE_S,
     ATTACH_TIMEOUT_S,
     REQUEST_TIMEOUT_S,
     EventLog,
@@ -30,7 +32,7 @@ from dp2p.sdk.driver import (
     make_spec,
 )
 from dp2p.sdk.flow import FLUSH_BYTES, Flow
-from dp2p.sdk.types import Batch, Event, Message, Peer
+from dp2p.sdk.types import Batch, Dialled, Event, Introduced, Message, Peer
 
 
 def attach(
@@ -134,14 +136,46 @@ class Node:
         reply = await self._call(self._driver.session.request(control.Peers(id=0)))
         return list(reply["peers"])
 
-    async def dial(self, address: str, timeout: float = 10.0) -> dict[str, Any]:  # noqa: ASYNC109
-        """Connect to an address. Returns the peer: ``peer``, ``key``, ``endpoint``."""
+    async def dial(self, address: str, timeout: float = 10.0) -> Dialled:  # noqa: ASYNC109
+        """Connect to an address, or to a peer that the node knows: ``dp2p://KEY@HOST:PORT``,
+        ``tcp4://HOST:PORT``, ``tcp6://[HOST]:PORT``, ``dp2p://KEY`` or a node-ID.
+
+        Raises: RequestError: ``bad_address``, ``unknown_peer``, ``dial_failed``,
+        ``identity_mismatch``, ``timeout``, ...
+        """
         request = control.Dial(id=0, address=address, timeout_s=timeout)
-        return dict(await self._call(self._driver.session.request(request), timeout + 5.0))
+        reply = await self._call(self._driver.session.request(request), timeout + ANSWER_LATE_S)
+        return msgspec.convert(reply, Dialled)
+
+    async def find(
+        self,
+        protocol: str | None = None,
+        near: str | None = None,
+        limit: int = 16,
+        timeout: float = 5.0,  # noqa: ASYNC109
+    ) -> list[Introduced]:
+        """Ask connected peers to introduce others, and wait until all have answered, at most
+        ``timeout`` seconds: up to ``limit`` (256) that receive ``protocol``, those whose node-IDs
+        are closest to ``near`` first. The node remembers who introduced whom.
+        """
+        request = control.Find(id=0, protocol=protocol, near=near, limit=limit, timeout_s=timeout)
+        reply = await self._call(self._driver.session.request(request), timeout + ANSWER_LATE_S)
+        return msgspec.convert(reply["records"], list[Introduced])
+
+    async def known(self, peer: str) -> dict[str, Any]:
+        """What the node remembers of a peer, by its node-ID or ``dp2p://KEY``, connected or not.
+
+        Raises: RequestError, ``unknown_peer``.
+        """
+        return dict(await self._call(self._driver.session.request(control.Known(id=0, peer=peer))))
 
     async def disconnect(self, peer: str) -> None:
         """Close the connection to a peer, for all applications."""
         await self._call(self._driver.session.request(control.Disconnect(id=0, peer=peer)))
+
+    async def subscribe(self) -> None:
+        """Have ``Notice`` among the events of this node from now on, also in later sessions."""
+        await self._call(self._driver.session.subscribe())
 
     def events(self) -> Events:
         """All events of this session from now on; those of peers that are there come first."""

@@ -12,39 +12,32 @@ since heartbeats have a thread of their own.
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import zmq
 
 from dp2p import control
 from dp2p.errors import RequestError
+from dp2p.sdk.blocking_driver import BlockingDriver
 from dp2p.sdk.driver import (
-    ATTACH_AGAIN_S,
+    ANSWER_LATE_S,
     ATTACH_TIMEOUT_S,
-    CONFIRM_LATER_S,
     REQUEST_TIMEOUT_S,
-    Driver,
     EventLog,
     Handle,
     make_spec,
 )
-from dp2p.sdk.flow import Port
-from dp2p.sdk.signals import Replied
-from dp2p.sdk.sockets import Reader, Socket
-from dp2p.sdk.types import Batch, Event, Message, Peer
+from dp2p.sdk.types import Batch, Dialled, Event, Introduced, Message, Peer
 
 SHARDS_S = 1.0
 """How long ``attach`` waits for shards that are starting. What they say later is read by the next
 call that waits.
 """
-_SLICE_S = 0.5  # longest wait before the heartbeat thread's news are looked at
 
 
 def attach(
@@ -73,106 +66,11 @@ def attach(
     return node
 
 
-class _Driver(Driver):
-    def __init__(self, run_dir: Path | str | None, endpoint: str | None, name: str | None) -> None:
-        super().__init__(run_dir, endpoint, name)
-        self.answers: dict[int, Replied | None] = {}
-        "Of requests that a call waits for; None: not yet."
-        self._poller = zmq.Poller()
-        self._readers: dict[Socket, tuple[Reader, Port | None]] = {}
-        self._news: deque[Event] = deque()
-        self._attach_later: deque[tuple[float, Port]] = deque()
-        self._confirm_later: dict[Port, float] = {}
-        "When a consumed position goes at the latest."
-        self.watch(self.control, None)
-
-    def watch(self, socket: Socket, port: Port | None) -> None:
-        self._readers[socket] = Reader(socket), port
-        self._poller.register(socket, zmq.POLLIN)
-
-    def unwatch(self, socket: Socket) -> None:
-        del self._readers[socket]
-        self._poller.unregister(socket)
-
-    def on_replied(self, event: Replied) -> None:
-        if event.id in self.answers:
-            self.answers[event.id] = event
-
-    def attach_later(self, port: Port) -> None:
-        self._attach_later.append((time.monotonic() + ATTACH_AGAIN_S, port))
-
-    def confirm_later(self, port: Port) -> None:
-        self._confirm_later.setdefault(port, time.monotonic() + CONFIRM_LATER_S)
-
-    def _confirm(self, now: float) -> None:
-        for port, due in list(self._confirm_later.items()):
-            if not port.consumed:
-                del self._confirm_later[port]  # it went with something else
-            elif due <= now:
-                del self._confirm_later[port]
-                self.flush_port(port)
-
-    def tell(self, event: Event) -> None:
-        self._news.append(event)
-
-    def wait(self, deadline: float | None) -> None:
-        """Send what is to go; then read until something has come, or raise TimeoutError."""
-        if self.closed:
-            raise RequestError("closed", "the node is closed")
-        self.flush()
-        now = time.monotonic()
-        pause = _SLICE_S if deadline is None else min(_SLICE_S, deadline - now)
-        if self._attach_later:
-            pause = min(pause, self._attach_later[0][0] - now)
-        if self._confirm_later:
-            self._confirm(now)
-            pause = min(pause, CONFIRM_LATER_S)
-        ready = self._poller.poll(math.ceil(max(0.0, pause) * 1000))
-        for socket, _ in ready:
-            self._read(socket)
-        if self._news or self._attach_later:
-            self._other_news()
-        if not ready and deadline is not None and time.monotonic() >= deadline:
-            self._confirm(math.inf)  # the application may be about to do something else
-            raise TimeoutError
-
-    def await_shards(self, deadline: float) -> None:
-        """Until every shard knows this application, so that what it registers is on the air even
-        while it does something else.
-        """
-        with suppress(TimeoutError):
-            while not all(port.attached for port in self.session.ports.values()):
-                self.wait(deadline)
-
-    def _read(self, socket: Socket) -> None:
-        """One message: asking a socket whether there is another costs as much as polling all."""
-        if socket not in self._readers:
-            return  # closed by what came before it
-        reader, port = self._readers[socket]
-        message = reader.recv()
-        if port is None:
-            self.dispatch(self.session.receive_control(message))
-        else:
-            self.dispatch(self.session.receive_data(port, message))
-
-    def _other_news(self) -> None:
-        while self._news:
-            self.dispatch([self._news.popleft()])
-        while self._attach_later and self._attach_later[0][0] <= time.monotonic():
-            self.session.attach_port(self._attach_later.popleft()[1])
-
-    def close(self) -> None:
-        """Close the sockets, after at most a short time for what is to go."""
-        if not self.closed:
-            self.close_sockets()
-            self.context.term()
-
-
 class Node:
     """A session with a node; ``attach`` makes it."""
 
     def __init__(self, run_dir: Path | str | None, endpoint: str | None, name: str | None) -> None:
-        self._driver = _Driver(run_dir, endpoint, name)
+        self._driver = BlockingDriver(run_dir, endpoint, name)
 
     def __enter__(self) -> Self:
         return self
@@ -234,14 +132,46 @@ class Node:
         """All peers of the node, whatever they speak."""
         return list(self._call(self._driver.session.request(control.Peers(id=0)))["peers"])
 
-    def dial(self, address: str, timeout: float = 10.0) -> dict[str, Any]:
-        """Connect to an address. Returns the peer: ``peer``, ``key``, ``endpoint``."""
+    def dial(self, address: str, timeout: float = 10.0) -> Dialled:
+        """Connect to an address, or to a peer that the node knows: ``dp2p://KEY@HOST:PORT``,
+        ``tcp4://HOST:PORT``, ``tcp6://[HOST]:PORT``, ``dp2p://KEY`` or a node-ID.
+
+        Raises: RequestError: ``bad_address``, ``unknown_peer``, ``dial_failed``,
+        ``identity_mismatch``, ``timeout``, ...
+        """
         request = control.Dial(id=0, address=address, timeout_s=timeout)
-        return dict(self._call(self._driver.session.request(request), timeout + 5.0))
+        reply = self._call(self._driver.session.request(request), timeout + ANSWER_LATE_S)
+        return msgspec.convert(reply, Dialled)
+
+    def find(
+        self,
+        protocol: str | None = None,
+        near: str | None = None,
+        limit: int = 16,
+        timeout: float = 5.0,
+    ) -> list[Introduced]:
+        """Ask connected peers to introduce others, and wait until all have answered, at most
+        ``timeout`` seconds: up to ``limit`` (256) that receive ``protocol``, those whose node-IDs
+        are closest to ``near`` first. The node remembers who introduced whom.
+        """
+        request = control.Find(id=0, protocol=protocol, near=near, limit=limit, timeout_s=timeout)
+        reply = self._call(self._driver.session.request(request), timeout + ANSWER_LATE_S)
+        return msgspec.convert(reply["records"], list[Introduced])
+
+    def known(self, peer: str) -> dict[str, Any]:
+        """What the node remembers of a peer, by its node-ID or ``dp2p://KEY``, connected or not.
+
+        Raises: RequestError, ``unknown_peer``.
+        """
+        return dict(self._call(self._driver.session.request(control.Known(id=0, peer=peer))))
 
     def disconnect(self, peer: str) -> None:
         """Close the connection to a peer, for all applications."""
         self._call(self._driver.session.request(control.Disconnect(id=0, peer=peer)))
+
+    def subscribe(self) -> None:
+        """Have ``Notice`` among the events of this node from now on, also in later sessions."""
+        self._call(self._driver.session.subscribe())
 
     def events(self) -> Events:
         """All events of this session from now on; those of peers that are there come first."""
@@ -267,7 +197,7 @@ class Node:
 class Events(EventLog):
     """Events, oldest first."""
 
-    def __init__(self, driver: _Driver, protocol: str | None) -> None:
+    def __init__(self, driver: BlockingDriver, protocol: str | None) -> None:
         super().__init__(protocol)
         self._driver = driver
         driver.subscribe(self)
@@ -289,7 +219,7 @@ class Protocol(Handle):
     waits for ever. A call that sends then raises SendError ``timeout``, any other TimeoutError.
     """
 
-    _driver: _Driver
+    _driver: BlockingDriver
 
     def recv(self, timeout: float | None = None) -> Message:
         """The next datagram. Taking it counts as consuming it."""

@@ -27,6 +27,7 @@ from dp2p.sdk.signals import (
     Disconnect,
     Received,
     Replied,
+    Subscribed,
     Unsendable,
 )
 from dp2p.sdk.sockets import Socket, find_node, keep_freed_memory, open_dealer, send
@@ -34,6 +35,7 @@ from dp2p.sdk.types import Event, Peer, PeerDown, PeerUp
 
 ATTACH_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 30.0
+ANSWER_LATE_S = 5.0  # how late the node may be with an answer that it owes after a given time
 CONFIRM_LATER_S = 0.01
 """How long a consumed position may wait for something to travel with. Ours: on its own it costs a
 message on each of the three hops back to the sender.
@@ -98,6 +100,7 @@ class Driver:
             CreditGrown: lambda event: self.on_credit(event.flow),
             Replied: self.on_replied,
             Began: lambda event: self._begin(event.attached),
+            Subscribed: lambda _: self._subscribed(),
             Connect: lambda event: self._connect(event.port),
             Disconnect: lambda event: self._disconnect(event.port),
             AttachAgain: lambda event: self.attach_later(event.port),
@@ -218,6 +221,10 @@ class Driver:
             self.heartbeat = Heartbeat(self.context, self.endpoint, attached, self.tell)
         else:
             self.heartbeat.use(attached)
+
+    def _subscribed(self) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.renew_subscription()
 
     def _connect(self, port: Port) -> None:
         socket = open_dealer(self.context, port.endpoint)

@@ -40,6 +40,7 @@ class Up(msgspec.Struct, frozen=True):
     types: int
     window: int
     introducers: int = 0
+    mode: str = "xx"
 
 
 class Port:
@@ -183,7 +184,7 @@ class Flow:
         self.protocol = up.protocol
         self.peer = Peer(
             up.peer, up.protocol, up.version, up.key, up.trust, up.introducers, up.endpoint,
-            up.direction, up.max_datagram, up.types,
+            up.direction, up.max_datagram, up.types, up.mode,
         )  # fmt: skip
         self.max_datagram = up.max_datagram
         self.type_count = up.types

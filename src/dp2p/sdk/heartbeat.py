@@ -41,6 +41,10 @@ class Pulse:
     def __init__(self) -> None:
         self.session = ""
         "Whose beats; whoever owns the session sets it."
+        self.subscribed = False
+        """Beats are to renew a subscription: a restarted coordinator learns of the session from its
+        shards, but not that it wants notices.
+        """
         self._next_id = 1
         self._sent: dict[int, str] = {}
         self._absent = False
@@ -54,7 +58,8 @@ class Pulse:
         if len(self._sent) > MISSED:
             del self._sent[next(iter(self._sent))]
         self._sent[self._next_id] = self.session
-        request = control.Heartbeat(id=self._next_id, session=self.session)
+        beat = control.Subscribe if self.subscribed else control.Heartbeat
+        request = beat(id=self._next_id, session=self.session)
         self._next_id += 1
         return msgspec.json.encode(request), events
 
@@ -103,6 +108,10 @@ class Heartbeat:
     def use(self, attached: control.Attached) -> None:
         """Beat for another session from now on."""
         self._pulse.session = attached.session
+
+    def renew_subscription(self) -> None:
+        """Subscribe with each beat from now on."""
+        self._pulse.subscribed = True
 
     def stop(self) -> None:
         """End the thread and close its sockets."""

@@ -21,10 +21,12 @@ from dp2p.sdk.signals import (
     Disconnect,
     Received,
     Replied,
+    Subscribed,
     Unsendable,
 )
 from dp2p.sdk.types import (
     Event,
+    Notice,
     PeerDown,
     PeerUp,
     ProtocolLost,
@@ -50,6 +52,7 @@ class Session:
         self.ignored = 0
         "Records for flows that are gone, or of a kind not known here."
         self._lost = False
+        self._subscribed = False
         self._next_id = 1
         self._pending: dict[int, control.Request] = {}
         self._outbox: list[bytes] = []
@@ -100,6 +103,10 @@ class Session:
         self.protocols[spec.name] = registration
         return self.request(control.Register(id=0, session=session, protocol=spec)), registration
 
+    def subscribe(self) -> int:
+        """Ask for notices; a new session asks again by itself."""
+        return self.request(control.Subscribe(id=0, session=self.token()))
+
     def token(self) -> str:
         """The session's token.  Raises: RequestError, ``session_lost``, while there is none."""
         if self.attached is None:
@@ -120,6 +127,8 @@ class Session:
     def _on_event(self, event: control.AnyEvent) -> list[Event]:
         if isinstance(event, control.ShardUp):
             return self._shard_up(event.index, event.endpoint)
+        if isinstance(event, control.Notice):
+            return [Notice(event.kind, event.at, event.fields)]
         port = self.ports.get(event.index)
         if port is None or port.endpoint != event.endpoint:
             return []
@@ -137,6 +146,9 @@ class Session:
             events += self._on_attached(msgspec.convert(reply.ok, control.Attached))
         elif isinstance(request, control.Register):
             events += self._on_registered(reply, request, error)
+        elif isinstance(request, control.Subscribe) and error is None:
+            self._subscribed = True
+            events.append(Subscribed())
         elif isinstance(request, control.Withdraw) and error is None:
             events += self._close_protocol(request.name, RequestError("withdrawn", "withdrawn"))
         if error is not None and error.code == "unknown_session":
@@ -154,6 +166,8 @@ class Session:
                 control.Register(id=0, session=attached.session, protocol=registration.spec)
             )
             self._again[again] = registration
+        if self._subscribed:
+            self.subscribe()
         if self._lost:
             self._lost = False
             events.append(SessionRestored(attached.session))

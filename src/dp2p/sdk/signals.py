@@ -29,6 +29,11 @@ class Began(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Subscribed(Event):
+    """The node sends notices: heartbeats are to renew that."""
+
+
+@dataclass(frozen=True, slots=True)
 class Connect(Event):
     """Open a data socket to a shard; ``port`` holds what to send first."""
 

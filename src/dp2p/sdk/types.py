@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from dp2p.errors import RequestError
 
@@ -38,8 +40,11 @@ class Peer(NamedTuple):
     key: str
     "Its public key, base32."
     trust: str
-    "``none``, ``introduced`` or ``resumed``."
+    """``none``, ``introduced`` or ``resumed``: what the key was known by when the connection
+    opened. Fixed for as long as it lasts.
+    """
     introducers: int
+    "Peers that had independently introduced it by then."
     endpoint: str
     direction: str
     "``in`` or ``out``: who opened the connection, from this node."
@@ -47,6 +52,42 @@ class Peer(NamedTuple):
     "Bytes of the largest payload that it takes."
     types: int
     "It takes types 0 to ``types - 1``."
+    mode: str = "xx"
+    "The handshake that the connection began with: ``xx``, ``ik`` or ``resume``."
+
+
+class Dialled(msgspec.Struct, frozen=True):
+    """The peer that a dial has connected to, or was connected to already."""
+
+    peer: str
+    "Its node-ID, base32."
+    key: str
+    "Its public key, base32."
+    endpoint: str
+    mode: str = "xx"
+    "The handshake that the connection began with: ``xx``, ``ik`` or ``resume``."
+    fell_back: bool = False
+    "What that handshake relied on was of no use, and trust was removed."
+    trust: str = "none"
+    "As in ``Peer``."
+    introducers: int = 0
+
+
+class Introduced(msgspec.Struct, frozen=True):
+    """A peer that somebody has introduced. What it says of itself is signed and verified."""
+
+    key: str
+    "Its public key, base32."
+    node: str
+    "Its node-ID, base32."
+    seq: int
+    "The record's sequence number: a higher one is newer."
+    endpoints: tuple[str, ...]
+    "Where it says that it can be dialled, best first."
+    protocols: tuple[str, ...]
+    "Names of protocols that it says it receives."
+    record: str = msgspec.field(name="text")
+    "The record as text, to pass on (docs/spec/node-record.md)."
 
 
 class Event:
@@ -92,6 +133,20 @@ class ProtocolLost(Event):
 
     protocol: str
     error: RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """The node tells that trust was lost, or that somebody may be in the middle. Comes to sessions
+    that have subscribed.
+    """
+
+    kind: str
+    'See docs/spec/app-api.md, "Notices"; a later node may say more.'
+    at: float
+    "Seconds since 1970."
+    fields: Mapping[str, str | bool | None] = field(hash=False)
+    "Those of its kind. Keys are public keys, base32."
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,44 @@
+"""Places where a peer may be dialled."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from dp2p.addresses import Endpoint, parse_endpoint
+from dp2p.coordinator.peers import Link
+from dp2p.errors import AddressError
+
+Place = tuple[str, int]
+"Host and port. The host is a numeric address, or a name that is looked up when its turn comes."
+
+PLACES_OF_LINK_MAX = 4
+
+
+def is_numeric(host: str) -> bool:
+    """Whether the host is an address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def endpoint_text(place: Place) -> str:
+    """``tcp4://host:port``; of a host name the same, since nothing tells its family."""
+    host, port = place
+    return str(Endpoint("tcp6" if ":" in host else "tcp4", host, port))
+
+
+def places_of(link: Link) -> list[Place]:
+    """Where a peer that was connected can be found: where it was dialled, or what it said."""
+    report = link.report
+    texts = [report.endpoint] if report.direction == "out" else report.listen
+    found: list[Place] = []
+    for text in texts[:PLACES_OF_LINK_MAX]:
+        try:
+            endpoint = parse_endpoint(text)
+        except AddressError:
+            continue
+        if is_numeric(endpoint.host):
+            found.append((endpoint.host, endpoint.port))
+    return found

@@ -1,0 +1,17 @@
+"""The part of an IP address by which nodes are counted as neighbours.
+
+Who has one address of a network often has many, so what is capped or counted by address is capped
+and counted by network: a /24 of IPv4, a /48 of IPv6.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+PREFIX = {4: 24, 6: 48}
+
+
+def network_of(host: str) -> str:
+    """``192.0.2.0/24`` for ``192.0.2.7``.  Raises: ValueError for what is no address."""
+    address = ipaddress.ip_address(host)
+    return str(ipaddress.ip_network((address, PREFIX[address.version]), strict=False))
