@@ -32,6 +32,9 @@ from dp2p.networks import network_of
 SETTLE_S = 3.0  # for shards to find a coordinator that begins: reconnect, heartbeat, hello
 TICK_S = 1.0  # sessions, deadlines and shards are looked at this often at least
 
+NOT_THE_PLACE = ("identity", "shard_down", "limit")
+"Why a dial failed without a fault of the place that was dialled."
+
 log = Log("coordinator")
 
 
@@ -62,6 +65,8 @@ class Node:
         self.settled = False
         self._published = 0
         self._upkeep = Upkeep(store, wall)
+        self._early: list[tuple[int, bus.LinkReady]] = []
+        "Links that were ready before the coordinator was settled."
         self._answers = desk.Answers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -80,7 +85,9 @@ class Node:
         self._own = OwnRecord(identity, store)
         view = View(self.peers, self.fabric, store, self.acquaintance, wall)
         handshake_s = settings.limits.handshake_deadline_s
-        self.dialer = dialer.Dialer(view, random, handshake_s, first_dial)
+        self.dialer = dialer.Dialer(
+            view, random, handshake_s, first_dial, settings.limits.max_dials
+        )
         parts = desk.Parts(
             settings=settings,
             identity=identity,
@@ -168,6 +175,9 @@ class Node:
         log.info("coordinator settled", shards=len(self.fabric), peers=len(self.peers))
         self.registry.outgrow(self.registry.generation)
         self.dialer.keep(config.static_peers(self._settings), self._clock())
+        early, self._early = self._early, []
+        for index, ready in early:
+            self._link_ready(index, ready, self._clock())
         self.applications.settled()
         self.registry_changed()
         self._wake.set()
@@ -193,7 +203,7 @@ class Node:
             self._link_gone(link, "not in the shard's hello", now)
         for report in hello.links:
             link_id = peers.LinkId(shard.index, report.link)
-            if link_id not in before_up:
+            if link_id not in before_up and self.peers.get(link_id) is not None:
                 self._link_up(link_id)
         if not self.settled and len(self.fabric) >= self._settings.shards.count:
             self._settle()
@@ -217,6 +227,7 @@ class Node:
     def shard_lost(self, shard: fabric.Shard) -> None:
         now = self._clock()
         log.warning("shard down", shard=shard.index, pid=shard.hello.pid)
+        self._early = [(index, ready) for index, ready in self._early if index != shard.index]
         actions, links = self.peers.shard_down(shard.index)
         self._admitted(actions)
         for link in links:
@@ -233,6 +244,8 @@ class Node:
             case bus.TicketAsked():
                 answer = self.acquaintance.tickets.asked(message, self._wall())
                 self.fabric.send(index, answer)
+            case bus.LinkReady() if not self.settled:
+                self._early.append((index, message))  # another shard may have a link to that peer
             case bus.LinkReady():
                 self._link_ready(index, message, now)
             case bus.LinkUp():
@@ -282,10 +295,16 @@ class Node:
         others = [other for other in self.peers if other.up and other.peer != link.peer]
         now, wall = self._clock(), self._wall()
         self._do(self.acquaintance.up(link, others, self.registry.names, now, wall))
+        link.report = msgspec.structs.replace(report, record=None)  # the store has it
         self._dialled(self.dialer.link_up(link, now))
 
     def _link_down(self, index: int, down: bus.LinkDown, now: float) -> None:
         link_id = peers.LinkId(index, down.link)
+        self._early = [
+            (shard, ready)
+            for shard, ready in self._early
+            if (shard, ready.report.link) != (index, down.link)
+        ]
         actions, link = self.peers.down(link_id)
         self._admitted(actions)
         self._do(self.acquaintance.down(link_id, down.remote, self._wall()))
@@ -373,7 +392,7 @@ class Node:
     def _tried(self, tried: targets.Tried) -> None:
         """An attempt that reached nobody counts against the place."""
         self.acquaintance.dial_over(tried.dial)
-        if not tried.ok and tried.reason not in ("identity", "shard_down"):
+        if not tried.ok and tried.reason not in NOT_THE_PLACE:
             self._store.dial_failed(tried.endpoint, self._wall())
 
     def _spawn(self, work: Any) -> None:

@@ -17,8 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import msgspec
-
 from dp2p import bus, ids
 
 WAITING_MAX = 4
@@ -201,15 +199,6 @@ class Peers:
         link.admitted = link.up = True
         self._add(link)
         return []
-
-    def judged(self, link: LinkId, trust: bus.Trust, introducers: int) -> Link | None:
-        """Trust in the link is decided; None when it is not known here."""
-        found = self._links.get(link)
-        if found is not None:
-            found.report = msgspec.structs.replace(
-                found.report, trust=trust, introducers=introducers
-            )
-        return found
 
     # --- what there is ---
 

@@ -36,6 +36,10 @@ SAY_EVERY_S = 60.0
 BUSY_S = 0.05  # for another process's lock, say an operator's sqlite3; none of ours takes one
 OPEN_BUSY_S = 2.0  # for a coordinator that is just being killed
 
+Failure = sqlite3.DatabaseError | UnicodeDecodeError
+"What SQLite refuses, and text in a damaged page that Python cannot read."
+FAILURES = (sqlite3.DatabaseError, UnicodeDecodeError)
+
 _CORRUPTION = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PASSIVE = "PRAGMA wal_checkpoint(PASSIVE)"
 
@@ -73,7 +77,7 @@ class Database:
         self._limits = limits
         self._said: float | None = None
         self._unmoved = False
-        self._late: sqlite3.DatabaseError | None = None
+        self._late: Failure | None = None
         self._file = threading.Lock()  # held by who opens, closes, renames or checkpoints
         self._connection = self._open()
 
@@ -124,16 +128,16 @@ class Database:
                 with self._file:  # another checkpoint under way would have this one do nothing
                     self.row(_PASSIVE)
 
-    def failed(self, error: sqlite3.DatabaseError) -> None:
+    def failed(self, error: Failure) -> None:
         """Give up the batch under way, and note why."""
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-        except sqlite3.DatabaseError as worse:
+        except FAILURES as worse:
             error = worse
         self._note(error)
 
-    def _note(self, error: sqlite3.DatabaseError) -> None:
+    def _note(self, error: Failure) -> None:
         """Count an error, and start anew if the database is corrupt."""
         self.failures += 1
         if is_corruption(error):
@@ -176,7 +180,7 @@ class Database:
                     second.execute(_PASSIVE).fetchone()
                 finally:
                     second.close()
-            except sqlite3.DatabaseError as error:
+            except FAILURES as error:
                 self._late = error  # for the store's own thread
                 self._unmoved = True
 
@@ -217,7 +221,7 @@ class Database:
         except store_schema.Incomplete as error:
             connection.close()
             raise Corrupt(str(error)) from None
-        except sqlite3.DatabaseError as error:
+        except FAILURES as error:
             connection.close()
             if is_corruption(error):
                 raise Corrupt(str(error)) from None
@@ -284,14 +288,16 @@ class Guard:
         trace: TracebackType | None,
     ) -> bool:
         ours = isinstance(error, sqlite3.ProgrammingError)
-        if ours or not isinstance(error, sqlite3.DatabaseError):
+        if ours or not isinstance(error, FAILURES):
             return False
         self._database.failed(error)
         return True
 
 
-def is_corruption(error: sqlite3.DatabaseError) -> bool:
+def is_corruption(error: Failure) -> bool:
     """The file is damaged or no database, as opposed to a disk that is full, say."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPTION
 
 

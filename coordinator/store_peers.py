@@ -286,10 +286,15 @@ def _write_said(record: NodeRecord) -> bytes:
 def read_record(
     key: bytes, seq: int, said: bytes | None, signed: bytes | None
 ) -> NodeRecord | None:
-    """The record of a row; it was verified before it came here."""
+    """The record of a row; it was verified before it came here. None where there is none, or where
+    the disk has changed it.
+    """
     if said is None or signed is None:
         return None
-    endpoints, protocols, more = _said.decode(said)
+    try:
+        endpoints, protocols, more = _said.decode(said)
+    except msgspec.MsgspecError:
+        return None
     return NodeRecord(
         key=key, seq=seq, endpoints=endpoints, protocols=protocols, more=more, signed=signed
     )

@@ -111,7 +111,7 @@ class Links:
 
     def reports(self) -> list[LinkReport]:
         """Links that are open on both sides."""
-        return [link.report for link in self._links.values() if link.up]
+        return [link.report for link in self._links.values() if link.up and not link.closing]
 
     def ready_reports(self) -> list[LinkReport]:
         """Links that are not open on both sides yet: the coordinator may admit or refuse them,

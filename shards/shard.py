@@ -72,6 +72,7 @@ def engine_config(settings: config.Config) -> NodeConfig:
         max_links=limits.max_links_per_shard,
         max_handshakes=limits.max_handshakes,
         max_handshakes_per_address=limits.max_handshakes_per_address,
+        max_handshakes_per_network=limits.max_handshakes_per_network,
         handshake_ms=round(limits.handshake_deadline_s * 1000),
         keepalive_ms=round(limits.keepalive_s * 1000),
         idle_ms=round(limits.idle_close_s * 1000),
@@ -214,7 +215,7 @@ class Shard:
             return
         except TransportError:
             return  # it is gone already, and its DOWN event next
-        self._links.add(event.link, report)
+        self._links.add(event.link, msgspec.structs.replace(report, record=None))
         self._fabric.send(
             bus.LinkReady(report=report, dial_ticket=dial_ticket, accept_ticket=accept_ticket)
         )

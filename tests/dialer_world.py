@@ -7,19 +7,10 @@ from typing import Any
 
 from dp2p import bus, ids
 from dp2p.addresses import PeerOnly, parse
-from dp2p.coordinator.dialer import (
-    MAX_DIALS,
-    Dialer,
-)
+from dp2p.coordinator.dialer import MAX_DIALS, Dialer
 from dp2p.coordinator.peers import Link, LinkId
 from dp2p.coordinator.places import Place
-from dp2p.coordinator.targets import (
-    Action,
-    Connect,
-    Failed,
-    Knowledge,
-    Tried,
-)
+from dp2p.coordinator.targets import Action, Connect, Failed, Knowledge, Tried
 
 KEY = ids.to_text(bytes([7]) * 32)
 PEER = ids.node_id_text(KEY)

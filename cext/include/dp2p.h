@@ -70,6 +70,7 @@ struct dp_node_config {
     uint32_t max_links;
     uint32_t max_handshakes;             /* inbound links that are not yet open, in all */
     uint32_t max_handshakes_per_address; /* and per IPv4 address or IPv6 /64 */
+    uint32_t max_handshakes_per_network; /* and per IPv4 /24 or IPv6 /48 */
     uint32_t handshake_ms;               /* from the first byte to open, in total */
     uint32_t keepalive_ms;               /* quiet time after which a ping is sent */
     uint32_t idle_ms;                    /* quiet time after which a link is closed */

@@ -59,6 +59,8 @@ int socket_error(int fd);
 void socket_tune(int fd, uint32_t low_water);
 /* The part of an address that caps count by: all of IPv4, the /64 of IPv6. */
 bool same_source(const struct dp_address *a, const struct dp_address *b);
+/* And the part that neighbours share: the /24 of IPv4, the /48 of IPv6. */
+bool same_network(const struct dp_address *a, const struct dp_address *b);
 
 /* --- engine_accept.c --- */
 void engine_accept(struct dp_engine *engine, int listener);

@@ -7,19 +7,23 @@
 
 enum { ACCEPTS_PER_EVENT = 64 };
 
-/* Links in their handshake that came from the same source. */
-static uint32_t pending_from(const dp_node *node, const struct dp_address *remote) {
-    uint32_t n = 0;
+/* Whether the source of `remote`, and its network, may have one more link in its handshake. */
+static bool source_has_room(const dp_node *node, const struct dp_address *remote) {
+    uint32_t source = 0, network = 0;
     const struct link *link = node->timers[LINK_TIMER_HANDSHAKE].head;
-    for (; link; link = link->timer_next)
-        n += !link->initiator && same_source(&link->remote, remote);
-    return n;
+    for (; link; link = link->timer_next) {
+        if (link->initiator || !same_network(&link->remote, remote))
+            continue;
+        network++;
+        source += same_source(&link->remote, remote);
+    }
+    return source < node->config.max_handshakes_per_address &&
+           network < node->config.max_handshakes_per_network;
 }
 
 static bool has_room(const dp_node *node, const struct dp_address *remote) {
     return node->links.count < node->config.max_links &&
-           node->pending_inbound < node->config.max_handshakes &&
-           pending_from(node, remote) < node->config.max_handshakes_per_address;
+           node->pending_inbound < node->config.max_handshakes && source_has_room(node, remote);
 }
 
 static void welcome(struct dp_engine *engine, int fd, const struct dp_address *remote) {

@@ -8,7 +8,7 @@
 
 #include "engine.h"
 
-enum { BACKLOG = 1024, IPV6_NETWORK_BYTES = 8 };
+enum { BACKLOG = 1024 };
 
 union socket_address {
     struct sockaddr any;
@@ -111,7 +111,16 @@ void socket_tune(int fd, uint32_t low_water) {
         (void)set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)low_water);
 }
 
-bool same_source(const struct dp_address *a, const struct dp_address *b) {
-    size_t len = a->family == 4 ? 4 : IPV6_NETWORK_BYTES;
+static bool same_prefix(const struct dp_address *a, const struct dp_address *b, size_t ipv4,
+                        size_t ipv6) {
+    size_t len = a->family == 4 ? ipv4 : ipv6;
     return a->family == b->family && memcmp(a->ip, b->ip, len) == 0;
+}
+
+bool same_source(const struct dp_address *a, const struct dp_address *b) {
+    return same_prefix(a, b, 4, 8);
+}
+
+bool same_network(const struct dp_address *a, const struct dp_address *b) {
+    return same_prefix(a, b, 3, 6);
 }

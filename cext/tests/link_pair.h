@@ -88,6 +88,7 @@ static inline struct dp_node_config pair_config(void) {
                                    .max_links = 100,
                                    .max_handshakes = 100,
                                    .max_handshakes_per_address = 100,
+                                   .max_handshakes_per_network = 100,
                                    .handshake_ms = 10000,
                                    .keepalive_ms = 20000,
                                    .idle_ms = 60000,

@@ -84,8 +84,11 @@ static void test_vanish(void) {
 static void test_caps(void) {
     static const struct {
         int id;
-        uint32_t links, handshakes, per_address, accepted;
-    } ROWS[] = {{1, 100, 100, 4, 4}, {2, 100, 5, 100, 5}, {3, 6, 100, 100, 6}};
+        uint32_t links, handshakes, per_address, per_network, accepted;
+    } ROWS[] = {{1, 100, 100, 4, 100, 4},
+                {2, 100, 5, 100, 100, 5},
+                {3, 6, 100, 100, 100, 6},
+                {4, 100, 100, 100, 3, 3}};
     for (size_t row = 0; row < sizeof ROWS / sizeof ROWS[0]; row++) {
         struct dp_node_config config = pair_config();
         struct dp_address address = local(4, 0);
@@ -93,6 +96,7 @@ static void test_caps(void) {
         config.max_links = ROWS[row].links;
         config.max_handshakes = ROWS[row].handshakes;
         config.max_handshakes_per_address = ROWS[row].per_address;
+        config.max_handshakes_per_network = ROWS[row].per_network;
         start(&config);
         CHECK(dp_engine_listen(engines[1], &address, &address.port) == DP_OK);
         for (int i = 0; i < 10; i++)
@@ -104,6 +108,29 @@ static void test_caps(void) {
         POLL_UNTIL(stats_of(1).links == 0);
         CHECK_ROW(ROWS[row].id, stats_of(1).handshakes_pending == 0);
         stop();
+    }
+}
+
+/* What counts as one source and as one network. */
+static void test_sources(void) {
+    static const struct {
+        int id;
+        uint8_t family, at; /* the byte of the address that differs */
+        bool source, network;
+    } ROWS[] = {
+        {1, 4, 0, false, false}, {2, 4, 2, false, false}, {3, 4, 3, false, true},
+        {4, 4, 4, true, true}, /* not part of an IPv4 address */
+        {5, 6, 0, false, false}, {6, 6, 5, false, false}, {7, 6, 6, false, true},
+        {8, 6, 7, false, true},  {9, 6, 8, true, true},   {10, 6, 15, true, true},
+    };
+    for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
+        struct dp_address a = {.family = ROWS[i].family, .port = 1}, b = a;
+        b.ip[ROWS[i].at] = 1;
+        b.port = 2;
+        CHECK_ROW(ROWS[i].id, same_source(&a, &b) == ROWS[i].source);
+        CHECK_ROW(ROWS[i].id, same_network(&a, &b) == ROWS[i].network);
+        b.family = (uint8_t)(10 - a.family);
+        CHECK_ROW(ROWS[i].id, !same_source(&a, &b) && !same_network(&a, &b));
     }
 }
 
@@ -197,6 +224,7 @@ int main(void) {
     test_refused_connection();
     test_vanish();
     test_caps();
+    test_sources();
     test_descriptors();
     test_watch();
     test_wrong_usage();

@@ -225,6 +225,7 @@ def welcome(station: Station) -> Usage:
     side.settle()
     while not side.usages:
         side.turn_or_fail()
+    side.turn(0)  # what was said last is still to be written
     return side.usages[0]
 
 

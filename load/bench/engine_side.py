@@ -43,7 +43,11 @@ _COUNTS = struct.Struct("<II")
 def config(aead: str | None, network: str) -> NodeConfig:
     """A shard's limits, but for the caps that a crowd from one address would meet."""
     return NodeConfig(
-        network=network, aead=aead, max_links=1 << 16, max_handshakes_per_address=1024
+        network=network,
+        aead=aead,
+        max_links=1 << 16,
+        max_handshakes_per_address=1024,
+        max_handshakes_per_network=1024,
     )
 
 

@@ -114,6 +114,7 @@ static dp_node *make_node(uint8_t key[DP_KEY_LEN]) {
                                     .max_links = PEERS,
                                     .max_handshakes = PEERS,
                                     .max_handshakes_per_address = PEERS,
+                                    .max_handshakes_per_network = PEERS,
                                     .handshake_ms = 10000,
                                     .keepalive_ms = 20000,
                                     .idle_ms = 60000,

@@ -127,7 +127,7 @@ class Keeper:
             case bus.ShardHello():
                 self._meet(who, message)
             case bus.LinkReady():
-                self._say(who, bus.Admit(link=message.report.link))
+                self._say(who, bus.Admit(link=message.report.link, trust="none", introducers=0))
             case bus.LinkDown():
                 raise PhaseError(f"link down: {message.reason}")
 
@@ -177,6 +177,7 @@ def _prepare(home: Path, address: str) -> Path:
         listen=config.ListenSection(addresses=[address]),
         shards=config.ShardsSection(count=1),
         limits=config.LimitsSection(max_links_per_shard=1 << 16),
+        store=config.StoreSection(file=str(home / "peers.db")),
     )
     config.write_resolved(settings, run_dir / config.NODE_FILE)
     return run_dir

@@ -89,8 +89,8 @@ class Filled:
 
 
 def fill(_: Station, path: Path, peers: int) -> Filled:
-    """A store of ``peers`` peers: one in ten was connected, one in ten introduced by two, one in
-    twenty has tickets.
+    """A store of ``peers`` peers: one in ten was connected, one in ten introduced, one in fifty has
+    tickets.
     """
     store = PeerStore(path, max_peers=peers, limits=Limits(cache_bytes=FILL_CACHE))
     began = time.perf_counter()
@@ -102,8 +102,7 @@ def fill(_: Station, path: Path, peers: int) -> Filled:
             store.connected(key_of(peer), endpoint_of(peer), now)
         if peer % 10 == 1:
             store.introduced(key_of(peer), key_of(0), "192.0.2.0/24", now)
-            store.introduced(key_of(peer), key_of(1), "198.51.100.0/24", now)
-        if peer % 20 == 0:
+        if peer % 50 == 0:
             store.put_ticket(ticket_of(peer, 0), Direction.DIAL, NOW + 9 * DAY)
             store.put_ticket(ticket_of(peer, 1), Direction.ACCEPT, NOW + 9 * DAY)
     for ban in range(min(10_000, peers)):

@@ -78,6 +78,11 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     max_handshakes: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
     "Unfinished handshakes in a shard."
     max_handshakes_per_address: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+    "From one IPv4 address or IPv6 /64."
+    max_handshakes_per_network: Annotated[int, Meta(ge=1, le=1_000_000)] = 256
+    "From one IPv4 /24 or IPv6 /48."
+    max_dials: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    "Connections that this node is opening at a time; at most 4 of them to one IP network."
     handshake_deadline_s: Seconds = 10.0
     "From the first byte to an open link, however slowly bytes come."
     keepalive_s: Seconds = 20.0

@@ -176,6 +176,7 @@ class NodeConfig:
     max_links: int = 16384
     max_handshakes: int = 1024
     max_handshakes_per_address: int = 64
+    max_handshakes_per_network: int = 256
     handshake_ms: int = 10_000
     keepalive_ms: int = 20_000
     idle_ms: int = 60_000

@@ -171,7 +171,8 @@ class Coordinator:
         self.process: subprocess.Popen[bytes] | None = None
         own = {"key_file": str(directory / "key"), "run_dir": str(self.run_dir)}
         logging = {"log_level": "debug", "log_format": "json"}
-        body = {"shards": {"count": 1}, **sections, "node": own | logging}
+        ours = {"shards": {"count": 1}, "store": {"file": str(directory / "peers.db")}}
+        body = {**ours, **sections, "node": own | logging}
         config.write_resolved(msgspec.convert(body, config.Config), self.node_file)
 
     @property

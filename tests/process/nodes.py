@@ -13,13 +13,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dp2p import blocking, control, keys
+from dp2p import addresses, blocking, control, keys
 from dp2p.cli import client
-from dp2p.sdk.types import Event
+from dp2p.sdk.types import Event, Notice
 from process.fakes import Waiting, wait_for_end
 
 PATIENCE_S = 20.0  # for what must come; a loaded machine may need some of it
@@ -49,18 +49,25 @@ class Node:
         self.shards = shards
         self.identity = keys.create(directory / "key")
         self.id = self.identity.node
+        self.listening = listen
+        "Endpoints, whatever it advertises; with their ports once it is ready."
+        self._flags = flags
+        self._descriptors = descriptors
+        self._start()
+
+    def _start(self) -> None:
         arguments = [sys.executable, "-c", MAIN, "--run-dir", str(self.run_dir), "up"]
-        arguments += ["--key-file", str(directory / "key"), "--shards", str(shards)]
+        arguments += ["--key-file", str(self.directory / "key"), "--shards", str(self.shards)]
         arguments += ["--log-format", "json", "--log-level", "debug"]
-        for endpoint in listen:
+        for endpoint in self.listening:
             arguments += ["--listen", endpoint]
-        with (directory / "log").open("ab") as log:
+        with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*arguments, *flags],
+                [*arguments, *self._flags],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                preexec_fn=_limit(descriptors) if descriptors else None,  # noqa: PLW1509 - no locks in it
+                preexec_fn=_limit(self._descriptors) if self._descriptors else None,  # noqa: PLW1509 - no locks in it
             )
         self._pidfd = os.pidfd_open(self.process.pid)
         self.addresses: list[str] = []
@@ -74,7 +81,14 @@ class Node:
         assert line, self.log()
         self.until((self.run_dir / "control.sock").exists, "a control socket")
         self.until(lambda: len(self.status()["shards"]) == self.shards, "all shards")
+        self.listening = tuple(self.status()["listen"])
         return self
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port where it listens first."""
+        found = addresses.parse_endpoint(self.listening[0])
+        return found.host, found.port
 
     @property
     def address(self) -> str:
@@ -85,12 +99,6 @@ class Node:
     def bare(self) -> str:
         """The first address as an endpoint, without the key."""
         return f"tcp4://{self.address.partition('@')[2]}"
-
-    @property
-    def place(self) -> tuple[str, int]:
-        """Host and port of the first address."""
-        host, _, port = self.address.partition("@")[2].rpartition(":")
-        return host.strip("[]"), int(port)
 
     def until(self, condition: Callable[[], T], what: str, seconds: float = PATIENCE_S) -> T:
         """Wait until ``condition`` is truthy, and return what it gave."""
@@ -125,6 +133,10 @@ class Node:
         """Close the connection to a peer.  Raises: RequestError."""
         self.request(control.Disconnect(id=1, peer=peer))
 
+    def known(self, node: Node) -> dict[str, Any]:
+        """What it remembers of another one.  Raises: RequestError."""
+        return dict(self.request(control.Known(id=1, peer=f"dp2p://{node.identity.key}")))
+
     def connected(self, *peers: str) -> bool:
         """Whether exactly these peers are connected, openly."""
         found = self.peers()
@@ -157,7 +169,7 @@ class Node:
         """A counter of the engine, summed over shards; it is as old as the last heartbeat."""
         return sum(row["stats"].get(name, 0) for row in self.status()["shards"])
 
-    # --- log and end ---
+    # --- log, end and another life ---
 
     def log(self) -> str:
         """All that its processes wrote to stderr."""
@@ -168,6 +180,23 @@ class Node:
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.wait(PATIENCE_S)
+
+    def end_at_once(self) -> None:
+        """SIGKILL to the supervisor, with which all the others end."""
+        pids = [row["pid"] for row in self.status()["processes"]]
+        self.process.kill()
+        self.process.wait()
+        assert all(wait_for_end(pid) for pid in pids)
+
+    def restart(self, *, forget: bool = False) -> Node:
+        """Start it again with the same key, listening where it did, after it was stopped if it
+        runs. ``forget``: with nothing left of its peer store.
+        """
+        self.close()
+        for path in self.directory.glob("key.peers.db*") if forget else ():
+            path.unlink()
+        self._start()
+        return self.ready()
 
     def close(self) -> None:
         """Stop it, however it is."""
@@ -213,6 +242,26 @@ def running(*nodes: Node) -> Iterator[tuple[Node, ...]]:
         node.complain()
 
 
+@contextmanager
+def fresh(directory: Path, *names: str, flags: tuple[str, ...] = ()) -> Iterator[tuple[Node, ...]]:
+    """Nodes that have met nobody, until the end of the block. Each has a new directory."""
+    for name in names:
+        (directory / name).mkdir()
+    with running(*(Node(directory / name, *flags) for name in names)) as nodes:
+        yield nodes
+
+
+def part(a: Node, b: Node) -> None:
+    """``a`` closes its connection to ``b``, and both have seen its end."""
+    a.disconnect(b.id)
+    for node, other in ((a, b), (b, a)):
+        node.until(lambda n=node, o=other: o.id not in _ids(n.peers()), "the link's end")  # type: ignore[misc]
+
+
+def _ids(peers: list[dict[str, Any]]) -> set[str]:
+    return {row["peer"] for row in peers}
+
+
 def connect(a: Node, b: Node) -> None:
     """``a`` dials ``b``, until each has one open link, to the other. A link that is just going may
     still be shown, so this looks again.
@@ -224,6 +273,33 @@ def connect(a: Node, b: Node) -> None:
         return a.connected(b.id) and b.connected(a.id)
 
     a.until(joined, "a link")
+
+
+class Notices:
+    """What a node tells of lost trust."""
+
+    def __init__(self, session: blocking.Node) -> None:
+        session.subscribe()
+        self._session = session
+        self._events = session.events()
+
+    def new(self) -> list[Notice]:
+        """All since the last call: what was told by now comes before the answer to a request."""
+        self._session.peers()
+        events = list(self._events.unread)
+        self._events.unread.clear()
+        return [event for event in events if isinstance(event, Notice)]
+
+    def kinds(self) -> list[str]:
+        """The kinds of ``new``."""
+        return [notice.kind for notice in self.new()]
+
+
+@contextmanager
+def notices(*nodes: Node) -> Iterator[tuple[Notices, ...]]:
+    """Sessions that have subscribed, one with each node."""
+    with ExitStack() as stack:
+        yield tuple(Notices(stack.enter_context(app(node, "notices"))) for node in nodes)
 
 
 @contextmanager

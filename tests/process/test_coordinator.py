@@ -24,7 +24,7 @@ def report(link: int, key: str = KEY, **more: Any) -> bus.LinkReport:
         "direction": "in",
         "endpoint": "tcp4://192.0.2.1:4617",
         "instance": "i",
-        "trust": "none",
+        "mode": "xx",
         "listen": [],
     }
     return bus.LinkReport(link=link, key=key, **(fields | more))
@@ -190,11 +190,14 @@ def test_a_dial_from_request_to_reply(
     wanted = shard.expect(bus.DialLink)
     assert (wanted.host in ("127.0.0.1", "::1"), wanted.port, wanted.key) == (True, 4617, KEY)
     endpoint = "tcp4://127.0.0.1:4617"
-    made = report(1, direction="out", endpoint=endpoint, dial=wanted.dial)
+    made = report(1, direction="out", endpoint=endpoint, dial=wanted.dial, mode="ik")
     shard.send(bus.LinkReady(report=made))
     shard.expect(bus.Admit)
     shard.send(bus.LinkUp(link=1))
-    assert app.reply(number).ok == {"peer": PEER, "key": KEY, "endpoint": endpoint}
+    found = app.reply(number).ok
+    assert (found["peer"], found["key"], found["endpoint"]) == (PEER, KEY, endpoint)
+    assert (found["mode"], found["fell_back"]) == ("ik", False)
+    assert (found["trust"], found["introducers"]) == ("introduced", 0)
     again = app.call("dial", address=f"dp2p://{KEY}@192.0.2.9:1")
     assert again["peer"] == PEER
 
@@ -278,6 +281,8 @@ def test_peers_of_a_dead_shard_are_dialled_through_another(
     one.send(bus.LinkReady(report=report(1, direction="out")))
     one.expect(bus.Admit)
     one.send(bus.LinkUp(link=1))
+    while not app.call("peers")["peers"][0]["open"]:
+        pass
     one.close()
     wanted = other.expect(bus.DialLink)
     assert (wanted.host, wanted.key) == ("192.0.2.1", KEY)
@@ -358,7 +363,7 @@ def test_garbage_on_the_control_socket(coordinator: Coordinator, app: FakeApp) -
 
 
 def test_garbage_on_the_fabric(coordinator: Coordinator, shard: FakeShard, app: FakeApp) -> None:
-    for frame in (b"", b"1 {}", b"9 {}", bus.encode(bus.Admit(link=1)), b"\x00" * 1000):
+    for frame in (b"", b"2 {}", b"9 {}", bus.encode(bus.Stop()), b"\x00" * 1000):
         shard.socket.send(frame)
     shard.send(bus.LinkReady(report=report(1, "no key")))
     shard.send(bus.LinkUp(link=99))

@@ -64,6 +64,32 @@ def test_relative_paths_start_where_they_are_written(tmp_path: Path) -> None:
     assert made.node.run_dir == str(tmp_path / "here")
 
 
+def test_the_store_is_beside_the_key_file(tmp_path: Path) -> None:
+    """Tickets are as secret as the key, and of no use to another identity."""
+    assert load(tmp_path).store.file == "/home/someone/.config/dp2p/key.peers.db"
+    env = {"DP2P_NODE_KEY_FILE": "keys/one"}
+    assert load(tmp_path, env=env).store.file == str(tmp_path / "keys" / "one.peers.db")
+    toml = "[node]\nkey_file = '/etc/dp2p/key'"
+    assert load(tmp_path, toml).store.file == "/etc/dp2p/key.peers.db"
+
+
+def test_the_store_s_settings(tmp_path: Path) -> None:
+    toml = "[store]\nfile = 'peers.db'\nmax_peers = 16\nticket_lifetime_s = 60"
+    store = load(tmp_path, toml).store
+    assert store.file == str(tmp_path / "peers.db")
+    assert (store.max_peers, store.ticket_lifetime_s) == (16, 60.0)
+    env = {"DP2P_STORE_FILE": "~/peers.db", "DP2P_STORE_MAX_PEERS": "20"}
+    flags = {"store.ticket_lifetime_s": ("--set store.ticket_lifetime_s", "3600")}
+    store = load(tmp_path, toml, env, flags).store
+    assert store.file == str(Path("~/peers.db").expanduser())
+    assert (store.max_peers, store.ticket_lifetime_s) == (20, 3600.0)
+
+
+def test_the_store_s_defaults(tmp_path: Path) -> None:
+    store = load(tmp_path, "[store]").store
+    assert (store.max_peers, store.ticket_lifetime_s) == (100_000, 30 * 86400.0)
+
+
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
         config_load.load(Path("none.toml"), env=HOME, cwd=tmp_path)
@@ -86,6 +112,13 @@ FILE_ERRORS = [
     ("[peers]\nstatic = ['a']", "peers.static: address 'a'", "expected dp2p://"),
     ("[listen]\naddresses = ['tcp4://a:x']", "listen.addresses", "port 'x' is no number"),
     ("[listen]\nadvertise = ['tcp5://a:1']", "listen.advertise", "expected tcp4://"),
+    ("[store]\nmax_peers = 15", "store.max_peers is 15", "whole number from 16 to 10000000"),
+    ("[store]\nmax_peers = 1e3", "store.max_peers is 1000.0", "whole number"),
+    ("[store]\nticket_lifetime_s = 59", "store.ticket_lifetime_s is 59", "a number from 60"),
+    ("[store]\nticket_lifetime_s = inf", "store.ticket_lifetime_s is inf", "to 31536000"),
+    ("[store]\nfile = ''", "store.file is ''", "text of 1 to 4096 characters"),
+    ("[store]\npath = 'x'", "unknown key store.path", "known are file, max_peers"),
+    ("store = 'peers.db'", "store is a value", "[store]"),
     ("[limits", "not TOML", "line 1"),
 ]
 

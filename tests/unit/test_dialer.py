@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dialer_world import (
     BARE,
@@ -28,10 +22,7 @@ from dialer_world import (
     told,
     tried,
 )
-from dp2p.coordinator.dialer import (
-    OPEN_S,
-    REDIALS,
-)
+from dp2p.coordinator.dialer import OPEN_S, REDIALS
 from dp2p.coordinator.peers import Link, LinkId
 from dp2p.coordinator.targets import (
     Action,

@@ -22,17 +22,9 @@ from dialer_world import (
 )
 from dp2p.addresses import parse
 from dp2p.coordinator.backoff import FIRST_S
-from dp2p.coordinator.dialer import (
-    NO_SHARD_S,
-    PEER_BACKOFF_MAX_S,
-    PLACE_BACKOFF_MAX_S,
-    REDIALS,
-)
+from dp2p.coordinator.dialer import NO_SHARD_S, PEER_BACKOFF_MAX_S, PLACE_BACKOFF_MAX_S, REDIALS
 from dp2p.coordinator.peers import LinkId
-from dp2p.coordinator.targets import (
-    Resolve,
-    Wanted,
-)
+from dp2p.coordinator.targets import Resolve, Wanted
 
 
 @pytest.fixture

@@ -18,14 +18,8 @@ from dialer_world import (
     pause_after,
     told,
 )
-from dp2p.coordinator.dialer import (
-    PLACES_MAX,
-)
-from dp2p.coordinator.targets import (
-    Connected,
-    Failed,
-    Resolve,
-)
+from dp2p.coordinator.dialer import PLACES_MAX
+from dp2p.coordinator.targets import Connected, Failed, Resolve
 
 
 @pytest.fixture

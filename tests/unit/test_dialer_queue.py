@@ -7,17 +7,10 @@ import pytest
 from dialer_world import BARE, KEY, OTHER_KEY, PLACELESS, World, all_dialled, link
 from dp2p import bus
 from dp2p.addresses import parse
-from dp2p.coordinator.dialer import (
-    OPEN_S,
-)
+from dp2p.coordinator.dialer import OPEN_S
 from dp2p.coordinator.peers import LinkId
 from dp2p.coordinator.pending import NETWORK_MAX
-from dp2p.coordinator.targets import (
-    Action,
-    Connect,
-    Failed,
-    Wanted,
-)
+from dp2p.coordinator.targets import Action, Connect, Failed, Wanted
 
 
 @pytest.fixture
@@ -25,7 +18,7 @@ def world() -> World:
     return World()
 
 
-def places(world: World, networks: int, each: int = 1) -> list[Wanted]:
+def places(networks: int, each: int = 1) -> list[Wanted]:
     return [
         parse(f"tcp4://198.51.{network}.{host + 1}:1")
         for host in range(each)
@@ -42,7 +35,7 @@ def ask(world: World, wanted: list[Wanted], first: int = 1) -> list[bus.DialLink
 
 def test_so_many_dials_are_under_way_in_all() -> None:
     world = World(max_dials=3)
-    begun = ask(world, places(world, 5))
+    begun = ask(world, places(5))
     assert [one.host for one in begun] == ["198.51.0.1", "198.51.1.1", "198.51.2.1"]
     (_, failed, following) = world.dialer.dial_failed(begun[0].dial, "io", 1.0)
     assert isinstance(failed, Failed)
@@ -51,7 +44,7 @@ def test_so_many_dials_are_under_way_in_all() -> None:
 
 
 def test_so_many_dials_are_under_way_to_one_network(world: World) -> None:
-    begun = ask(world, [*places(world, 1, NETWORK_MAX + 2), parse("tcp4://198.51.9.1:1")])
+    begun = ask(world, [*places(1, NETWORK_MAX + 2), parse("tcp4://198.51.9.1:1")])
     assert len(begun) == NETWORK_MAX + 1
     assert begun[-1].host == "198.51.9.1"
     actions = world.dialer.dial_failed(begun[-1].dial, "io", 1.0)
@@ -62,7 +55,7 @@ def test_so_many_dials_are_under_way_to_one_network(world: World) -> None:
 
 def test_a_dial_is_under_way_until_its_link_is_open() -> None:
     world = World(max_dials=1)
-    (first,) = ask(world, [BARE, *places(world, 3)])
+    (first,) = ask(world, [BARE, *places(3)])
     assert all_dialled(world.ready(first.dial, 1.0)) == []
     (second,) = all_dialled(world.up(link(), 2.0))
     world.ready(second.dial, 3.0, number=2, key=OTHER_KEY)
@@ -80,7 +73,7 @@ def test_a_dial_is_under_way_until_its_link_is_open() -> None:
 def test_a_dial_that_nobody_waits_for_any_more_still_counts() -> None:
     world = World(max_dials=1)
     (first,) = all_dialled(world.dialer.request(1, BARE, 1.0, 0.0))
-    world.dialer.request(2, places(world, 1)[0], 100.0, 0.0)
+    world.dialer.request(2, places(1)[0], 100.0, 0.0)
     assert all_dialled(world.dialer.run(1.0)) == []
     assert len(all_dialled(world.dialer.dial_failed(first.dial, "io", 2.0))) == 1
 
@@ -88,14 +81,14 @@ def test_a_dial_that_nobody_waits_for_any_more_still_counts() -> None:
 def test_a_link_that_stays_half_open_makes_room_in_time() -> None:
     world = World(max_dials=1)
     (first, *_) = ask(world, [BARE])
-    world.dialer.request(2, places(world, 1)[0], 100.0, 0.0)
+    world.dialer.request(2, places(1)[0], 100.0, 0.0)
     world.ready(first.dial, 0.0)
     assert len(all_dialled(world.dialer.run(OPEN_S))) == 1
 
 
 def test_dials_of_applications_come_first_in_their_order() -> None:
     world = World(max_dials=1)
-    automatic, *asked = places(world, 4)
+    automatic, *asked = places(4)
     (begun,) = ask(world, [BARE])
     world.dialer.keep([automatic], 0.0)
     world.dialer.run(0.0)
@@ -109,7 +102,7 @@ def test_dials_of_applications_come_first_in_their_order() -> None:
 
 def test_the_next_place_of_one_target_queues_behind_the_others() -> None:
     world = World(max_dials=1, known_places={KEY: [("192.0.2.1", 1), ("192.0.2.2", 1)]})
-    (first,) = ask(world, [PLACELESS, *places(world, 1)])
+    (first,) = ask(world, [PLACELESS, *places(1)])
     (second,) = all_dialled(world.dialer.dial_failed(first.dial, "io", 0.0))
     (third,) = all_dialled(world.dialer.dial_failed(second.dial, "io", 0.0))
     assert [first.host, second.host, third.host] == ["192.0.2.1", "198.51.0.1", "192.0.2.2"]
@@ -118,7 +111,7 @@ def test_the_next_place_of_one_target_queues_behind_the_others() -> None:
 def test_who_waits_in_the_queue_is_told_at_its_deadline() -> None:
     world = World(max_dials=1)
     ask(world, [BARE])
-    world.dialer.request(2, places(world, 1)[0], 3.0, 0.0)
+    world.dialer.request(2, places(1)[0], 3.0, 0.0)
     (failed,) = world.dialer.run(3.0)
     assert isinstance(failed, Failed)
     assert (failed.token, failed.code, "queued" in failed.message) == (2, "timeout", True)

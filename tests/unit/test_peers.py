@@ -295,23 +295,12 @@ def test_the_link_that_was_made_to_an_endpoint() -> None:
     assert peers.open_to("tcp4://192.0.2.1:3") is None
 
 
-def test_trust_is_judged_afterwards() -> None:
-    peers = chooser()
-    peers.ready(0, report(1, LARGE), 0.0)
-    judged = peers.judged(id_(0), "introduced", 3)
-    assert judged is peers.get(id_(0))
-    assert judged is not None
-    assert (judged.report.trust, judged.report.introducers) == ("introduced", 3)
-    assert peers.judged(id_(5), "none", 0) is None
-
-
 def test_description_names_each_peer_once() -> None:
     peers = contended()
-    peers.judged(id_(0), "resumed", 2)
     (row,) = peers.describe(12.5)
     assert (row["peer"], row["shard"], row["open"], row["age_s"]) == (node(LARGE), 0, True, 12.5)
     assert (row["mode"], row["fell_back"]) == ("xx", False)
-    assert (row["trust"], row["introducers"]) == ("resumed", 2)
+    assert (row["trust"], row["introducers"]) == ("none", 0)
 
 
 # --- whatever happens ---
