@@ -12,7 +12,6 @@ from dataclasses import asdict
 from typing import Any
 
 from dp2p import bus, ids, introduction, node_record
-from dp2p.addresses import parse_endpoint
 from dp2p.coordinator.conversations import Conversations, Misbehaved, Speaker, Tell
 from dp2p.coordinator.introductions import Introductions, Learned
 from dp2p.coordinator.known import Evidence, KnownPeer, Store
@@ -22,10 +21,9 @@ from dp2p.coordinator.searches import Answered, Wanted
 from dp2p.coordinator.tickets import Tickets
 from dp2p.coordinator.trust import Judgement, Reliance, Trust, reliance
 from dp2p.coordinator.watch import Watch
-from dp2p.errors import AddressError
 from dp2p.hello import HelloError
 from dp2p.introduction import Keys
-from dp2p.networks import network_of
+from dp2p.networks import network_of_endpoint
 from dp2p.node_record import NodeRecord
 
 Action = Tell | Misbehaved | Notice | Answered
@@ -108,7 +106,11 @@ class Acquaintance:
             return [*self._talk.end(link.id, str(error))]
         if message is None:
             return []
-        speaker = Speaker(link.id, ids.from_text(link.report.key), _network(link))
+        speaker = Speaker(
+            link=link.id,
+            key=ids.from_text(link.report.key),
+            network=network_of_endpoint(link.report.endpoint) or link.report.endpoint,
+        )
         if isinstance(message, Keys):
             return [*self._watch.said(speaker, message, now)]
         told: list[Action] = []
@@ -180,14 +182,6 @@ class Acquaintance:
     def status(self) -> dict[str, int]:
         """Counters, for ``status``."""
         return {**asdict(self.counters), "watched": len(self._watch), "open": len(self._talk)}
-
-
-def _network(link: Link) -> str:
-    """Where the peer is, as this node sees it."""
-    try:
-        return network_of(parse_endpoint(link.report.endpoint).host)
-    except (AddressError, ValueError):
-        return link.report.endpoint
 
 
 def _described(known: KnownPeer) -> dict[str, Any]:

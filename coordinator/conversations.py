@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from dp2p.allowance import Allowance
 from dp2p.coordinator.notices import Counters
 from dp2p.coordinator.peers import LinkId
 from dp2p.introduction import Check, Find, Record, Said
@@ -28,8 +29,6 @@ TOLERATED = 64  # messages that should not have come, and one more each ANSWER_E
 WAITING_MAX = 32  # own questions of one kind that wait to be sent on a link
 OPEN_PER_LINK = 64  # own questions that were sent and are not answered
 OPEN_IN_ALL = 16_384
-
-_ROUNDING = 1e-6  # of sums of times; far below one message
 
 Question = Find | Check
 About = TypeVar("About")
@@ -59,28 +58,6 @@ class Misbehaved:
 
     link: LinkId
     why: str
-
-
-class Allowance:
-    """So many at once, and one more each ``every_s``: a token bucket."""
-
-    __slots__ = ("_ahead_s", "_every_s", "_spent_until")
-
-    def __init__(self, at_once: int, every_s: float) -> None:
-        self._every_s = every_s
-        self._ahead_s = (at_once - 1 + _ROUNDING) * every_s
-        self._spent_until = float("-inf")
-
-    def take(self, now: float) -> bool:
-        """One, if there is one left."""
-        if self.next_at() > now:
-            return False
-        self._spent_until = max(self._spent_until, now) + self._every_s
-        return True
-
-    def next_at(self) -> float:
-        """From when there is one."""
-        return self._spent_until - self._ahead_s
 
 
 @dataclass(slots=True)

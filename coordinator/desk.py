@@ -27,6 +27,8 @@ from dp2p.errors import RequestError
 from dp2p.node_record import NodeRecord
 from dp2p.places import PROCESSES_FILE
 
+KEY_PREFIX = "dp2p://"
+
 
 @dataclass(slots=True)
 class Answers:
@@ -110,7 +112,10 @@ class Desk:
         return PeerOnly(ids.to_text(key))
 
     def find(self, request: control.Find, answer: applications.Answer) -> None:
-        wanted = Sought(request.protocol, request.near, request.limit)
+        near = request.near
+        if near is not None and near.startswith(KEY_PREFIX):
+            near = ids.node_id_text(near.removeprefix(KEY_PREFIX))
+        wanted = Sought(request.protocol, near, request.limit)
         token = self._answers.expect(answer)
         try:
             self._carrier.request_find(token, wanted, request.timeout_s)
@@ -139,8 +144,8 @@ class Desk:
 
     def _key_of(self, peer: str) -> bytes | None:
         """The key of ``dp2p://KEY``, of a node-ID that is known, or of a key without a scheme."""
-        if peer.startswith("dp2p://"):
-            return ids.from_text(peer.removeprefix("dp2p://"))
+        if peer.startswith(KEY_PREFIX):
+            return ids.from_text(peer.removeprefix(KEY_PREFIX))
         link = self._parts.peers.link_of(peer)
         if link is not None:
             return ids.from_text(link.report.key)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from dp2p import addresses, bus, config, control, ids, introduction, keys
+from dp2p import bus, config, control, ids, introduction, keys
 from dp2p.coordinator import acquaintance, applications, desk, dialer, fabric, peers, targets
 from dp2p.coordinator.conversations import Misbehaved, Tell
 from dp2p.coordinator.notices import Notice
@@ -25,9 +25,9 @@ from dp2p.coordinator.searches import Answered, Wanted
 from dp2p.coordinator.store import PeerStore
 from dp2p.coordinator.upkeep import Upkeep
 from dp2p.coordinator.view import View
-from dp2p.errors import AddressError, RequestError
+from dp2p.errors import RequestError
 from dp2p.logs import Log
-from dp2p.networks import network_of
+from dp2p.networks import network_of_endpoint
 
 SETTLE_S = 3.0  # for shards to find a coordinator that begins: reconnect, heartbeat, hello
 TICK_S = 1.0  # sessions, deadlines and shards are looked at this often at least
@@ -273,7 +273,9 @@ class Node:
                 report, trust=judgement.trust, introducers=judgement.introducers
             )
         self._dialled(self.dialer.ready(link, report, now))
-        if self._store.banned(ids.from_text(report.key), _network(report.endpoint), wall):
+        if self._store.banned(
+            ids.from_text(report.key), network_of_endpoint(report.endpoint), wall
+        ):
             self._admitted([peers.Close(link, "banned")])
         else:
             self._admitted(self.peers.ready(index, report, now))
@@ -431,11 +433,3 @@ class Node:
             self._published = self.registry.generation
             self.fabric.broadcast(self.registry.snapshot())
             self._wake.set()
-
-
-def _network(endpoint: str) -> str | None:
-    """The IP network of a connection's other end; None for one that has none."""
-    try:
-        return network_of(addresses.parse_endpoint(endpoint).host)
-    except (AddressError, ValueError):
-        return None

@@ -17,6 +17,9 @@ from dp2p.node_record import NodeRecord
 SETTLE_S = 0.2  # for several protocols that an application registers in a row
 RENEW_S = 10.0  # between two records: each is told to all peers, and checked by them
 
+Content = tuple[tuple[str, ...], tuple[str, ...]]
+"Endpoints and protocols."
+
 log = Log("coordinator.record")
 
 
@@ -26,7 +29,11 @@ class OwnRecord:
     def __init__(self, identity: Identity, store: Store) -> None:
         self._identity = identity
         self._store = store
-        self._wanted: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+        self._wanted: Content | None = None
+        self._said: Content | None = None
+        "What the record says."
+        self._refused: Content | None = None
+        "What no record can say."
         self._due: float | None = None
         self._next = float("-inf")
         self.record: NodeRecord | None = None
@@ -35,10 +42,13 @@ class OwnRecord:
     def say(self, endpoints: Iterable[str], protocols: Iterable[str], now: float) -> None:
         """What the record is to say from now on."""
         wanted = (tuple(endpoints), tuple(sorted(protocols)))
-        if wanted != self._wanted or self.record is None:
-            self._wanted = wanted
-            if self._due is None:
-                self._due = max(now + SETTLE_S, self._next)
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
+        if wanted in (self._said, self._refused):
+            self._due = None
+        elif self._due is None:
+            self._due = max(now + SETTLE_S, self._next)
 
     def next_deadline(self) -> float | None:
         """When to call ``renew``."""
@@ -46,7 +56,7 @@ class OwnRecord:
 
     def renew(self, now: float, wall: float) -> NodeRecord | None:
         """A new record, when one is due."""
-        if self._due is None or now < self._due:
+        if self._due is None or self._wanted is None or now < self._due:
             return None
         self._due, self._next = None, now + RENEW_S
         endpoints, protocols = self._wanted
@@ -59,5 +69,7 @@ class OwnRecord:
             )
         except NodeRecordError as error:  # endpoints of the configuration that fill the record
             log.error("no record of this node can be made", why=str(error))
+            self._refused = self._wanted
             return None
+        self._said = self._wanted
         return self.record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from dp2p.addresses import Endpoint, parse_endpoint
+from dp2p.addresses import numeric_endpoint, parse_endpoint
 from dp2p.coordinator.peers import Link
 from dp2p.errors import AddressError
 
@@ -25,8 +25,7 @@ def is_numeric(host: str) -> bool:
 
 def endpoint_text(place: Place) -> str:
     """``tcp4://host:port``; of a host name the same, since nothing tells its family."""
-    host, port = place
-    return str(Endpoint("tcp6" if ":" in host else "tcp4", host, port))
+    return str(numeric_endpoint(*place))
 
 
 def places_of(link: Link) -> list[Place]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dp2p import bus, ids
-from dp2p.addresses import join_host_port
+from dp2p.addresses import numeric_endpoint
 from dp2p.coordinator import notices
 from dp2p.coordinator.known import KnownPeer, Store
 from dp2p.coordinator.notices import Counters, Notice
@@ -53,8 +53,7 @@ def reliance(dial: bus.DialLink) -> Reliance | None:
     """What a dial relies on; None when it is open to whoever answers."""
     if dial.key is None:
         return None
-    scheme = "tcp6" if ":" in dial.host else "tcp4"
-    endpoint = f"{scheme}://{join_host_port(dial.host, dial.port)}"
+    endpoint = str(numeric_endpoint(dial.host, dial.port))
     return Reliance(ids.from_text(dial.key), endpoint, dial.pinned, dial.ticket is not None)
 
 
@@ -117,11 +116,18 @@ class Trust:
         self._counters.identity_errors += 1
         answered = ids.from_text(failure.answered) if failure.answered else None
         told = [notices.identity_error(relied.endpoint, relied.mode, relied.key, answered)]
+        if not self._believed(relied):  # a wrong address in somebody's hand says nothing of the key
+            return told
         if relied.ticket:
             self._store.drop_tickets(relied.key)
         if answered not in (None, relied.key):
             told.append(self._doubt(relied, wall))
         return told
+
+    def _believed(self, relied: Reliance) -> bool:
+        """Whether this node itself thought that the key was there."""
+        claims = self._store.at_endpoint(relied.endpoint)
+        return any(claim.key == relied.key for claim in claims)
 
     def _doubt(self, relied: Reliance, wall: float) -> Notice:
         self._counters.doubted += 1

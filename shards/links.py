@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from dp2p import ids
-from dp2p.addresses import join_host_port
+from dp2p.addresses import numeric_endpoint
+from dp2p.allowance import Allowance
 from dp2p.bus import Admit, LinkReport, ProtocolEntry
 from dp2p.errors import Dp2pError, TransportError
 from dp2p.hello import Ack, CloseReason, ControlType, HelloError, decode_ack, decode_protocols
@@ -43,24 +44,6 @@ class Heard(Enum):
 
 
 @dataclass(slots=True)
-class Allowance:
-    """How much of the coordinator's time a peer may still take: a bucket of tokens."""
-
-    tokens: float = FORWARDED_BURST
-    since: float | None = None
-
-    def take(self, now: float) -> bool:
-        """One token, or False when there is none."""
-        earned = 0.0 if self.since is None else (now - self.since) / FORWARDED_EVERY_S
-        self.tokens = min(FORWARDED_BURST, self.tokens + earned)
-        self.since = now
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
-
-
-@dataclass(slots=True)
 class Link:
     """One authenticated link."""
 
@@ -73,7 +56,9 @@ class Link:
     "Generation of the peer's first list, which says that it has admitted the link."
     up: bool = False
     "Both sides have admitted it."
-    allowance: Allowance = field(default_factory=Allowance)
+    allowance: Allowance = field(
+        default_factory=lambda: Allowance(FORWARDED_BURST, FORWARDED_EVERY_S)
+    )
     closing: bool = False
     "Its end is on the way: nothing is sent on it, and no flow opened or closed."
     flows: dict[str, tuple[Join, int]] = field(default_factory=dict)
@@ -82,10 +67,7 @@ class Link:
 
 def endpoint_text(place: Place | None) -> str:
     """``tcp4://host:port`` of a numeric place."""
-    if place is None:
-        return ""
-    scheme = "tcp6" if ":" in place.host else "tcp4"
-    return f"{scheme}://{join_host_port(place.host, place.port)}"
+    return "" if place is None else str(numeric_endpoint(*place))
 
 
 class Links:

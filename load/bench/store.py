@@ -14,6 +14,7 @@ import hashlib
 import os
 import random
 import shlex
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -60,7 +61,7 @@ def record_of(peer: int, seq: int = 1) -> NodeRecord:
     protocols = ["chat"] + ["files"] * (peer % 10 == 0) + ["rare"] * (peer % 1000 == 0)
     key = key_of(peer)
     body = (
-        f'{{"seq":{seq},"key":"{ids.to_text(key)}","endpoints":["{endpoint_of(peer)}"],'
+        f'{{"seq":{seq},"key":"{key.hex()[:52]}","endpoints":["{endpoint_of(peer)}"],'
         f'"protocols":{protocols}}}'
     )
     return NodeRecord(
@@ -80,17 +81,9 @@ def ticket_of(peer: int, serial: int) -> Ticket:
 # --- filling ---
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """What the first process has to say."""
-
-    seconds: float
-    file_bytes: int
-
-
-def fill(_: Station, path: Path, peers: int) -> Filled:
+def fill(_: Station, path: Path, peers: int) -> float:
     """A store of ``peers`` peers: one in ten was connected, one in ten introduced, one in fifty has
-    tickets.
+    tickets. The seconds it took.
     """
     store = PeerStore(path, max_peers=peers, limits=Limits(cache_bytes=FILL_CACHE))
     began = time.perf_counter()
@@ -108,7 +101,7 @@ def fill(_: Station, path: Path, peers: int) -> Filled:
     for ban in range(min(10_000, peers)):
         store.ban(f"203.{ban >> 8}.{ban & 255}.0/24" if ban % 2 else key_of(ban), None, "x", NOW)
     store.close()
-    return Filled(time.perf_counter() - began, path.stat().st_size)
+    return time.perf_counter() - began
 
 
 # --- measuring ---
@@ -121,6 +114,7 @@ class Figures:
     calls: dict[str, list[float]] = field(default_factory=dict)
     commits: list[float] = field(default_factory=list)
     "Microseconds of each commit."
+    file_bytes: int = 0
     open_s: float = 0.0
     checkpoint_s: float = 0.0
     "The longest: what was written by all calls of one kind."
@@ -131,7 +125,7 @@ class Figures:
 
 def measure(_: Station, path: Path, peers: int, samples: int) -> Figures:
     """Open the store as a node would, and time calls one by one."""
-    figures = Figures()
+    figures = Figures(file_bytes=path.stat().st_size)
     before = memory()
     began = time.perf_counter()
     store = PeerStore(path, max_peers=peers)
@@ -239,7 +233,7 @@ def memory() -> int:
 # --- the table ---
 
 
-def table(filled: Filled, figures: Figures, peers: int) -> Table:
+def table(fill_s: float | None, figures: Figures, peers: int) -> Table:
     """Everything measured."""
     made = Table(box=box.SIMPLE_HEAD, title=f"peer store, {peers:,} peers", title_justify="left")
     made.add_column("call", no_wrap=True)
@@ -253,11 +247,12 @@ def table(filled: Filled, figures: Figures, peers: int) -> Table:
     rest = {
         "open": f"{figures.open_s * 1e3:,.0f} ms",
         "the longest checkpoint, in a thread of its own": f"{figures.checkpoint_s * 1e3:,.0f} ms",
-        "filling, for each peer": f"{number(1e6 * filled.seconds / peers)} us",
-        "file": f"{filled.file_bytes / 1e6:,.0f} MB, {filled.file_bytes / peers:,.0f} B a peer",
+        "file": f"{figures.file_bytes / 1e6:,.0f} MB, {figures.file_bytes / peers:,.0f} B a peer",
         "memory of the store": f"{figures.memory_bytes / 1e6:,.0f} MB",
         "peers in the end": f"{figures.left:,}",
     }
+    if fill_s is not None:
+        rest["filling, for each peer"] = f"{number(1e6 * fill_s / peers)} us"
     made.add_section()
     for title, value in rest.items():
         made.add_row(title, value)
@@ -269,19 +264,24 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m load.bench.store", description=__doc__)
     parser.add_argument("--peers", type=int, default=1_000_000)
     parser.add_argument("--samples", type=int, default=5000, help="calls of each kind")
-    parser.add_argument("--directory", type=Path, help="where the file is made, then removed")
+    parser.add_argument("--keep", type=Path, help="fill this file and keep it; or use it again")
     options = parser.parse_args(arguments)
     described = machine.describe({"sqlite": sqlite3.sqlite_version})
-    with tempfile.TemporaryDirectory(dir=options.directory) as directory, Crew(DEADLINE_S) as crew:
+    fill_s = None
+    with tempfile.TemporaryDirectory() as directory, Crew(DEADLINE_S) as crew:
         path = Path(directory) / "peers.db"
-        filled = crew.start("filling", fill, path, options.peers).hear()
+        source = options.keep or path
+        if not source.exists():
+            fill_s = crew.start("filling", fill, source, options.peers).hear()
+        if source != path:
+            shutil.copy(source, path)
         figures = crew.start("calls", measure, path, options.peers, options.samples).hear()
-    assert isinstance(filled, Filled)
+    assert isinstance(fill_s, float | None)
     assert isinstance(figures, Figures)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(shlex.join(["python", "-m", "load.bench.store", *arguments]), style="bold")
     console.print(", ".join(f"{name} {value}" for name, value in described.items()))
-    console.print(table(filled, figures, options.peers))
+    console.print(table(fill_s, figures, options.peers))
     return 0
 
 

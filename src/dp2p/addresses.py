@@ -227,6 +227,11 @@ def _canonical(host: str) -> str:
         return host.lower()
 
 
+def numeric_endpoint(host: str, port: int) -> Endpoint:
+    """The endpoint of a numeric address, with the scheme of its family."""
+    return Endpoint("tcp6" if ":" in host else "tcp4", host, port)
+
+
 def join_host_port(host: str, port: int) -> str:
     """``host:port``, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -89,7 +89,7 @@ class Peers(Request, tag="peers"):
 class Dial(Request, tag="dial"):
     """Connect to an address; the reply comes when the connection is open or has failed.
 
-    Reply: ``{"peer": node-ID, "key": ..., "endpoint": ...}``.
+    Reply: the peer, and how it was met: see docs/spec/app-api.md, "dial".
     """
 
     address: Annotated[str, Meta(max_length=512)]
@@ -110,7 +110,7 @@ class Find(Request, tag="find"):
 
     protocol: Name | None = None
     near: PeerText | None = None
-    "A node-ID: peers close to it."
+    "Peers close to it."
     limit: Annotated[int, Meta(ge=1, le=256)] = 16
     timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
 
@@ -209,10 +209,10 @@ class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
     """Trust was lost, or somebody may be in the middle: for sessions that subscribed."""
 
     kind: str
-    "One of those in docs/spec/app-api.md, \"Notices\"."
+    'One of those in docs/spec/app-api.md, "Notices".'
     at: float
     "Seconds since 1970."
-    fields: dict[str, str | bool | None]
+    fields: dict[str, str | int | float | bool | None]
 
 
 AnyEvent = ShardUp | ShardDown | Notice

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 
+from dp2p.addresses import parse_endpoint
+from dp2p.errors import AddressError
+
 PREFIX = {4: 24, 6: 48}
 
 
@@ -15,3 +18,11 @@ def network_of(host: str) -> str:
     """``192.0.2.0/24`` for ``192.0.2.7``.  Raises: ValueError for what is no address."""
     address = ipaddress.ip_address(host)
     return str(ipaddress.ip_network((address, PREFIX[address.version]), strict=False))
+
+
+def network_of_endpoint(endpoint: str) -> str | None:
+    """The network of ``tcp4://192.0.2.7:4617``; None for a host name, and what is no endpoint."""
+    try:
+        return network_of(parse_endpoint(endpoint).host)
+    except (AddressError, ValueError):
+        return None

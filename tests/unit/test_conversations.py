@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dp2p.allowance import Allowance
 from dp2p.coordinator import conversations
-from dp2p.coordinator.conversations import Allowance, Conversations, Misbehaved, Tell
+from dp2p.coordinator.conversations import Conversations, Misbehaved, Tell
 from dp2p.coordinator.notices import Counters
 from dp2p.coordinator.peers import LinkId
 from dp2p.introduction import Check, Find, Record, Said

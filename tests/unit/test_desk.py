@@ -280,7 +280,6 @@ def test_a_search_is_passed_on(world: World) -> None:
     assert world.answered == ["found"]
 
 
-@pytest.mark.xfail(strict=True, reason="Desk.find passes dp2p://KEY on where a node-ID belongs")
 def test_a_search_near_a_key_is_one_near_its_node_id(world: World) -> None:
     world.desk.find(control.Find(id=1, near=f"dp2p://{key_text(BOB)}"), world.answered.append)
     ((_, wanted, _),) = world.carrier.finds

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp2p import ids
+from dp2p.allowance import Allowance
 from dp2p.bus import Admit, LinkReport, ProtocolEntry, Trust
 from dp2p.control import ProtocolSpec
 from dp2p.hello import Ack, CloseReason, ControlType, Protocols, offer
@@ -24,7 +25,6 @@ from dp2p.shards.links import (
     FORWARDED_BURST,
     FORWARDED_EVERY_S,
     FORWARDED_MAX,
-    Allowance,
     Heard,
     Links,
 )
@@ -288,7 +288,7 @@ def test_the_allowance_comes_back(shard: Shard) -> None:
 @given(st.lists(st.floats(0, 60), max_size=400).map(sorted))
 def test_an_allowance_is_never_exceeded(times: list[float]) -> None:
     """In any span, no more than the burst and one each so many seconds."""
-    allowance = Allowance()
+    allowance = Allowance(FORWARDED_BURST, FORWARDED_EVERY_S)
     taken = [time for time in times if allowance.take(time)]
     for count, time in enumerate(taken, start=1):
         since = taken[0]
@@ -297,7 +297,7 @@ def test_an_allowance_is_never_exceeded(times: list[float]) -> None:
 
 @given(st.integers(1, 1000), st.floats(0, 1e6))
 def test_who_keeps_to_the_rate_is_always_heard(count: int, start: float) -> None:
-    allowance = Allowance()
+    allowance = Allowance(FORWARDED_BURST, FORWARDED_EVERY_S)
     for _ in range(FORWARDED_BURST):
         assert allowance.take(start)
     step = FORWARDED_EVERY_S * 1.001
