@@ -67,7 +67,8 @@ class Acquaintance:
         """A handshake is done, whether or not the link will be admitted. Tell it once."""
         relied = self._relied.pop(ready.report.dial, None) if ready.report.dial else None
         judgement, notices = self._trust.met(ready.report, relied, wall)
-        self.tickets.made(link, ready, wall)
+        if ids.from_text(ready.report.key) != self._own_key:  # else it would know itself by them
+            self.tickets.made(link, ready, wall)
         return judgement, notices
 
     def up(
@@ -79,7 +80,7 @@ class Acquaintance:
         report = link.report
         key = ids.from_text(report.key)
         self.tickets.proven(link.id, wall)
-        self._store.connected(key, report.endpoint if report.direction == "out" else None, wall)
+        self.census([link], wall)
         learned = None
         if report.record is not None:
             learned = self._introductions.record_of_itself(key, report.record, wall)
@@ -95,6 +96,13 @@ class Acquaintance:
         self._watch.down(link)
         self._talk.down(link)
         return [*self._introductions.searches.down(link)]
+
+    def census(self, links: Iterable[Link], wall: float) -> None:
+        """These links are up, or were until now: what is connected for long is not forgotten."""
+        for link in links:
+            outbound = link.report.direction == "out"
+            endpoint = link.report.endpoint if outbound else None
+            self._store.connected(ids.from_text(link.report.key), endpoint, wall)
 
     # --- what peers say ---
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from dp2p import bus, config, control, ids, introduction, keys
+from dp2p import addresses, bus, config, control, ids, introduction, keys
 from dp2p.coordinator import acquaintance, applications, desk, dialer, fabric, peers, targets
 from dp2p.coordinator.conversations import Misbehaved, Tell
 from dp2p.coordinator.notices import Notice
@@ -27,11 +27,11 @@ from dp2p.coordinator.upkeep import Upkeep
 from dp2p.coordinator.view import View
 from dp2p.errors import RequestError
 from dp2p.logs import Log
-from dp2p.networks import network_of_endpoint
 
 SETTLE_S = 3.0  # for shards to find a coordinator that begins: reconnect, heartbeat, hello
 TICK_S = 1.0  # sessions, deadlines and shards are looked at this often at least
 
+CENSUS_S = 3600.0  # peers that stay connected are remembered as such this often
 NOT_THE_PLACE = ("identity", "shard_down", "limit")
 "Why a dial failed without a fault of the place that was dialled."
 
@@ -65,6 +65,7 @@ class Node:
         self.settled = False
         self._published = 0
         self._upkeep = Upkeep(store, wall)
+        self._next_census = self._began + CENSUS_S
         self._early: list[tuple[int, bus.LinkReady]] = []
         "Links that were ready before the coordinator was settled."
         self._answers = desk.Answers()
@@ -157,6 +158,9 @@ class Node:
             self.applications.expire(now)
             self._dialled(self.dialer.run(now))
             self._renew(now)
+        if now >= self._next_census:
+            self._next_census = now + CENSUS_S
+            self.acquaintance.census([link for link in self.peers if link.up], self._wall())
         self._do(self.acquaintance.run(now))
         self._upkeep.run(now)
 
@@ -273,9 +277,7 @@ class Node:
                 report, trust=judgement.trust, introducers=judgement.introducers
             )
         self._dialled(self.dialer.ready(link, report, now))
-        if self._store.banned(
-            ids.from_text(report.key), network_of_endpoint(report.endpoint), wall
-        ):
+        if self._store.banned(ids.from_text(report.key), _host(report.endpoint), wall):
             self._admitted([peers.Close(link, "banned")])
         else:
             self._admitted(self.peers.ready(index, report, now))
@@ -317,6 +319,7 @@ class Node:
     def _link_gone(self, link: peers.Link, reason: str, now: float) -> None:
         if link.up:
             log.info("peer gone", peer=link.peer, reason=reason)
+            self.acquaintance.census([link], self._wall())
         if self.peers.link_of(link.peer) is not None:
             return
         if link.up and link.report.direction == "out" and reason not in dialer.SAID:
@@ -433,3 +436,8 @@ class Node:
             self._published = self.registry.generation
             self.fabric.broadcast(self.registry.snapshot())
             self._wake.set()
+
+
+def _host(endpoint: str) -> str | None:
+    """Where a connection comes from; None when its socket could not say."""
+    return addresses.parse_endpoint(endpoint).host if endpoint else None

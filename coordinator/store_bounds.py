@@ -32,8 +32,9 @@ class Limits:
     "Of a peer."
     dial_tickets: int = 2
     "Of a peer."
-    accept_tickets: int = 4
-    "Of a peer."
+    accept_tickets: int = 16
+    """Of a peer. Far more than it keeps to dial with: what it dials with now may be older than
+    many handshakes, when both sides dial at once, and a ticket that is gone costs its trust."""
     bans: int = 10_000
     anchors: int = 64
     claims: int = 8
