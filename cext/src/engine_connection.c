@@ -107,7 +107,7 @@ static void read_connection(struct connection *c) {
         update_interest(c);
         return;
     }
-    size_t have = take_rest(c), cap = c->link->shake ? SHAKE_CAP : RX_CAP;
+    size_t have = take_rest(c), cap = c->link->established ? RX_CAP : SHAKE_CAP;
     ssize_t n = recv(c->source.fd, c->engine->rx + have, cap - have, 0);
     if (n > 0)
         have += (size_t)n;

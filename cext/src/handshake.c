@@ -5,6 +5,8 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "x25519.h"
+
 enum { MESSAGE_MAX = 65535 }; /* Noise section 3 */
 
 static const struct pattern *pattern_of(const struct handshake *hs) {
@@ -42,7 +44,7 @@ static int load_static(struct handshake *hs, const struct handshake_config *conf
     if (config->spk != NULL)
         memcpy(hs->spk, config->spk, DP_KEY_LEN);
     else
-        crypto_scalarmult_base(hs->spk, hs->s);
+        x25519_base(hs->spk, hs->s);
     hs->has_s = true;
     return DP_OK;
 }
@@ -180,7 +182,7 @@ static void mix_ephemeral(struct handshake *hs, const uint8_t key[DP_KEY_LEN]) {
 
 static int write_e(struct handshake *hs, uint8_t **at) {
     hs->random(hs->random_context, hs->e, DP_KEY_LEN);
-    crypto_scalarmult_base(hs->epk, hs->e);
+    x25519_base(hs->epk, hs->e);
     hs->has_e = true;
     memcpy(*at, hs->epk, DP_KEY_LEN);
     *at += DP_KEY_LEN;
@@ -241,7 +243,7 @@ static int read_token(struct handshake *hs, uint8_t token, const uint8_t **at) {
 
 /* Mirrors what the tokens do to the key: all but `s` and, outside psk handshakes, `e` make one. */
 size_t handshake_overhead(const struct handshake *hs) {
-    bool keyed = hs->symmetric.cipher.has_key;
+    bool keyed = symmetric_has_key(&hs->symmetric);
     size_t len = 0;
     if (handshake_finished(hs))
         return 0;

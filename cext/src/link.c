@@ -279,6 +279,8 @@ static void release_all(struct link *link) {
 static void bury(struct link *link) {
     link->state = DP_LINK_DEAD;
     link_timer_clear(link);
+    buffer_put(&link->node->pool, link->pending); /* a dead one has nothing to say */
+    link->pending = NULL;
     if (link->reaped)
         return;
     link->reaped = true;
@@ -301,7 +303,7 @@ void link_down(struct link *link, int status, uint16_t reason) {
                              .dial = link->dial,
                              .reason = reason};
     const uint8_t *answered = status == DP_E_IDENTITY ? shake_answered(link) : NULL;
-    (void)node_event(node, &event, answered, DP_KEY_LEN); /* room for it is kept, see node_event */
+    (void)node_event(node, &event, answered, DP_KEY_LEN); /* if lost, events_lost tells */
     bool peer_is_there = status != DP_E_CLOSED && status != DP_E_IO && status != DP_E_EOF;
     bool say = reason != CLOSE_SILENT && peer_is_there && link->ciphers;
     link->state = DP_LINK_CLOSING;

@@ -158,7 +158,7 @@ static void arrange(struct link *link, struct buffer *out, const struct shake_sh
     shake->message++;
 }
 
-static int write_message(struct link *link) {
+static int make_message(struct link *link) {
     struct dp_node *node = link->node;
     struct shake *shake = link->shake;
     const struct shake_shape *shape = shake_shape(shake->message, shake->mode);
@@ -181,6 +181,16 @@ static int write_message(struct link *link) {
     return split(link);
 }
 
+_Static_assert(DRAWS_FIRST <= (int)DRAWS_MAX, "all that a message draws is ready before it");
+
+static int write_message(struct link *link) {
+    struct draws *draws = &link->node->draws;
+    draws_begin(draws, link->shake->message == 0 ? DRAWS_FIRST : DRAWS_LATER);
+    int rc = make_message(link);
+    draws_end(draws);
+    return rc;
+}
+
 /* --- reading --- */
 
 /* Open what stands at `in`, as the current message asks. */
@@ -192,9 +202,11 @@ static int open(struct shake *shake, struct aead *aead, struct buffer *payload, 
     return cipher_open(&shake->rx, aead, NULL, 0, payload->data, in, len);
 }
 
-/* The responder answers what it cannot read, or has no key for, with a handshake that needs none. */
+/* The responder answers what it cannot read, or has no key for, with a handshake that needs none. The
+ * ticket is of no more use to either side. */
 static int fall_back(struct link *link, const uint8_t *re) {
     struct shake *shake = link->shake;
+    sodium_memzero(shake->ticket, sizeof shake->ticket);
     shake->mode = SHAKE_FALLBACK;
     link->fell_back = true;
     struct handshake_config config = noise_config(link);

@@ -24,7 +24,9 @@ enum {
     SEALED_STATIC = DP_KEY_LEN + DP_TAG_LEN,
     PADDING_MAX = SEALED_STATIC + PADDING_DRAWN_MAX,
     PAYLOAD_MAX = PAYLOAD_FIXED + DP_HELLO_MAX + PADDING_MAX,
-    REST_MAX = PAYLOAD_MAX + SEALED_STATIC + DP_TAG_LEN
+    REST_MAX = PAYLOAD_MAX + SEALED_STATIC + DP_TAG_LEN,
+    DRAWS_LATER = 1 + DP_KEY_LEN + 1, /* length of the padding, key, its TOP_BIT */
+    DRAWS_FIRST = 1 + DRAWS_LATER + FIRST_REST_MIN + FIRST_REST_CHOICES /* and the padding */
 };
 
 /* As on the wire; the first three are enum dp_mode. */

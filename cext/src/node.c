@@ -26,11 +26,6 @@ static int set_network(struct dp_node *node, const char *network) {
                       (const uint8_t *)NETWORK_LABEL, sizeof NETWORK_LABEL - 1);
 }
 
-static void system_random(void *context, uint8_t *out, size_t len) {
-    (void)context;
-    dp_random_bytes(out, len);
-}
-
 static int set_identity(struct dp_node *node) {
     int rc = dp_identity_public(node->public_key, node->config.seed);
     if (rc == DP_OK)
@@ -52,8 +47,10 @@ int dp_node_new(dp_node **out, const struct dp_node_config *config) {
     if (!node)
         return DP_E_MEMORY;
     node->config = *config;
-    if (!node->config.random)
-        node->config.random = system_random;
+    if (!node->config.random) {
+        node->config.random = draws_take;
+        node->config.random_context = &node->draws;
+    }
     table_init(&node->links, config->max_links);
     table_init(&node->flows, FLOWS_MAX);
     table_init(&node->sinks, SINKS_MAX);

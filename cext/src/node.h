@@ -2,6 +2,7 @@
 #ifndef DP2P_NODE_H
 #define DP2P_NODE_H
 
+#include "draws.h"
 #include "link.h"
 #include "scheduler.h"
 #include "sink.h"
@@ -32,6 +33,7 @@ struct dp_node {
     uint8_t *hello;
     size_t hello_len;
     struct statics statics;
+    struct draws draws; /* of the message that is being written */
 
     struct table links, flows, sinks;
     struct link_list timers[LINK_TIMERS]; /* each in order of due time */

@@ -35,16 +35,18 @@ static void hmac(uint8_t out[DP_HASH_LEN], const uint8_t key[DP_HASH_LEN], const
     sodium_memzero(inner, sizeof inner);
 }
 
-/* `count` outputs of HKDF(ck, ikm), count <= 3. */
-static void hkdf(uint8_t (*out)[DP_HASH_LEN], uint8_t count, const uint8_t ck[DP_HASH_LEN],
-                 const uint8_t *ikm, size_t ikm_len) {
-    uint8_t temp[DP_HASH_LEN]; /* secret: wiped below */
-    hmac(temp, ck, ikm, ikm_len, NULL, 0);
-    for (uint8_t i = 0; i < count; i++) {
-        uint8_t number = i + 1;
-        hmac(out[i], temp, i ? out[i - 1] : NULL, i ? DP_HASH_LEN : 0, &number, 1);
-    }
-    sodium_memzero(temp, sizeof temp);
+static void hkdf_start(struct hkdf *hkdf, const uint8_t ck[DP_HASH_LEN], const uint8_t *ikm,
+                       size_t ikm_len) {
+    hmac(hkdf->temp, ck, ikm, ikm_len, NULL, 0);
+    hkdf->count = 0;
+}
+
+/* Output i = HMAC(temp, output i - 1 || i), of 3 at most. */
+static const uint8_t *hkdf_next(struct hkdf *hkdf) {
+    size_t last_len = hkdf->count ? sizeof hkdf->last : 0;
+    hkdf->count++;
+    hmac(hkdf->last, hkdf->temp, hkdf->last, last_len, &hkdf->count, sizeof hkdf->count);
+    return hkdf->last;
 }
 
 /* --- SymmetricState --------------------------------------------------------------------------- */
@@ -73,31 +75,44 @@ void symmetric_mix_hash(struct symmetric_state *ss, const uint8_t *data, size_t 
     hash_onto(ss, ss->h, data, len);
 }
 
+/* What MixKey and MixKeyAndHash begin with. The cipher key is the last output of both. */
+static void mix(struct symmetric_state *ss, const uint8_t ikm[DP_KEY_LEN]) {
+    hkdf_start(&ss->due, ss->ck, ikm, DP_KEY_LEN);
+    memcpy(ss->ck, hkdf_next(&ss->due), DP_HASH_LEN);
+    ss->key_due = true;
+}
+
 void symmetric_mix_key(struct symmetric_state *ss, const uint8_t ikm[DP_KEY_LEN]) {
-    uint8_t out[2][DP_HASH_LEN]; /* secret: wiped below */
-    hkdf(out, 2, ss->ck, ikm, DP_KEY_LEN);
-    memcpy(ss->ck, out[0], DP_HASH_LEN);
-    cipher_init(&ss->cipher, out[1]);
-    sodium_memzero(out, sizeof out);
+    mix(ss, ikm);
 }
 
 void symmetric_mix_key_and_hash(struct symmetric_state *ss, const uint8_t ikm[DP_KEY_LEN]) {
-    uint8_t out[3][DP_HASH_LEN]; /* secret: wiped below */
-    hkdf(out, 3, ss->ck, ikm, DP_KEY_LEN);
-    memcpy(ss->ck, out[0], DP_HASH_LEN);
-    symmetric_mix_hash(ss, out[1], DP_HASH_LEN);
-    cipher_init(&ss->cipher, out[2]);
-    sodium_memzero(out, sizeof out);
+    mix(ss, ikm);
+    symmetric_mix_hash(ss, hkdf_next(&ss->due), DP_HASH_LEN);
+}
+
+/* The cipher, for use. */
+static struct cipher_state *cipher(struct symmetric_state *ss) {
+    if (ss->key_due) {
+        cipher_init(&ss->cipher, hkdf_next(&ss->due));
+        sodium_memzero(&ss->due, sizeof ss->due);
+        ss->key_due = false;
+    }
+    return &ss->cipher;
+}
+
+bool symmetric_has_key(const struct symmetric_state *ss) {
+    return ss->cipher.has_key || ss->key_due;
 }
 
 size_t symmetric_tag_len(const struct symmetric_state *ss) {
-    return ss->cipher.has_key ? DP_TAG_LEN : 0;
+    return symmetric_has_key(ss) ? DP_TAG_LEN : 0;
 }
 
 int symmetric_seal(struct symmetric_state *ss, struct aead *aead, uint8_t *out, const uint8_t *in,
                    size_t len) {
     size_t tag_len = symmetric_tag_len(ss);
-    int rc = cipher_seal(&ss->cipher, aead, ss->h, sizeof ss->h, out, in, len);
+    int rc = cipher_seal(cipher(ss), aead, ss->h, sizeof ss->h, out, in, len);
     if (rc == DP_OK)
         symmetric_mix_hash(ss, out, len + tag_len);
     return rc;
@@ -108,7 +123,7 @@ int symmetric_open(struct symmetric_state *ss, struct aead *aead, uint8_t *out, 
                    size_t len) {
     uint8_t next[DP_HASH_LEN]; /* public: not wiped */
     hash_onto(ss, next, in, len);
-    int rc = cipher_open(&ss->cipher, aead, ss->h, sizeof ss->h, out, in, len);
+    int rc = cipher_open(cipher(ss), aead, ss->h, sizeof ss->h, out, in, len);
     if (rc == DP_OK)
         memcpy(ss->h, next, sizeof next);
     return rc;
@@ -116,11 +131,11 @@ int symmetric_open(struct symmetric_state *ss, struct aead *aead, uint8_t *out, 
 
 void symmetric_split(const struct symmetric_state *ss, struct cipher_state *c1,
                      struct cipher_state *c2, uint8_t secret[DP_KEY_LEN]) {
-    uint8_t out[3][DP_HASH_LEN]; /* secret: wiped below */
-    hkdf(out, 3, ss->ck, NULL, 0);
-    cipher_init(c1, out[0]);
-    cipher_init(c2, out[1]);
+    struct hkdf hkdf; /* secret: wiped below */
+    hkdf_start(&hkdf, ss->ck, NULL, 0);
+    cipher_init(c1, hkdf_next(&hkdf));
+    cipher_init(c2, hkdf_next(&hkdf));
     if (secret)
-        memcpy(secret, out[2], DP_KEY_LEN);
-    sodium_memzero(out, sizeof out);
+        memcpy(secret, hkdf_next(&hkdf), DP_KEY_LEN);
+    sodium_memzero(&hkdf, sizeof hkdf);
 }
