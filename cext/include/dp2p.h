@@ -71,7 +71,7 @@ struct dp_node_config {
     uint32_t max_handshakes;             /* inbound links that are not yet open, in all */
     uint32_t max_handshakes_per_address; /* and per IPv4 address or IPv6 /64 */
     uint32_t max_handshakes_per_network; /* and per IPv4 /24 or IPv6 /48 */
-    uint32_t handshake_ms;               /* from the first byte to open, in total */
+    uint32_t handshake_ms;               /* from dialling or accepting to open, in total */
     uint32_t keepalive_ms;               /* quiet time after which a ping is sent */
     uint32_t idle_ms;                    /* quiet time after which a link is closed */
     uint64_t rekey_bytes;                /* sent under one key */
@@ -256,7 +256,8 @@ int dp_engine_new(dp_engine **out, const struct dp_node_config *config);
 void dp_engine_free(dp_engine *engine);
 dp_node *dp_engine_node(dp_engine *engine);
 
-/* Listen with SO_REUSEPORT; *port gets the number chosen for port 0. Errors: DP_E_IO. */
+/* Listen with SO_REUSEPORT; *port gets the number chosen for port 0. Errors: DP_E_IO, DP_E_LIMIT,
+ * DP_E_ARGUMENT for an address that is neither IPv4 nor IPv6. */
 int dp_engine_listen(dp_engine *engine, const struct dp_address *address, uint16_t *port);
 void dp_engine_stop_listening(dp_engine *engine);
 

@@ -123,6 +123,8 @@ int dp_engine_poll(dp_engine *engine, int timeout_ms, uint64_t *woken) {
 
 int dp_engine_listen(dp_engine *engine, const struct dp_address *address, uint16_t *port) {
     struct source *free_slot = NULL;
+    if (address->family != 4 && address->family != 6)
+        return DP_E_ARGUMENT;
     for (int i = 0; i < LISTENERS_MAX && !free_slot; i++)
         if (engine->listeners[i].fd < 0)
             free_slot = &engine->listeners[i];

@@ -11,7 +11,7 @@ enum {
     LISTENERS_MAX = 16,
     EVENTS_PER_POLL = 256,
     RX_CAP = 262144,   /* read at a time */
-    SHAKE_CAP = 36864, /* and during a handshake: more than its longest message */
+    SHAKE_CAP = 36864, /* and until a link is established: more than a message or a frame */
     TX_CAP = 8 * FRAME_WIRE_MAX
 };
 

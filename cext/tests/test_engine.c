@@ -111,6 +111,16 @@ static void test_caps(void) {
     }
 }
 
+static void test_no_family(void) {
+    struct dp_node_config config = pair_config();
+    struct dp_address address = {.family = 0};
+    uint64_t link;
+    start(&config);
+    CHECK(dp_engine_listen(engines[0], &address, &address.port) == DP_E_ARGUMENT);
+    CHECK(dp_engine_dial(engines[0], &address, NULL, 1, &link) == DP_E_ARGUMENT);
+    stop();
+}
+
 /* What counts as one source and as one network. */
 static void test_sources(void) {
     static const struct {
@@ -225,6 +235,7 @@ int main(void) {
     test_vanish();
     test_caps();
     test_sources();
+    test_no_family();
     test_descriptors();
     test_watch();
     test_wrong_usage();
