@@ -104,6 +104,12 @@ class Acquaintance:
             endpoint = link.report.endpoint if outbound else None
             self._store.connected(ids.from_text(link.report.key), endpoint, wall)
 
+    def shard_down(self, shard: int, wall: float) -> list[Action]:
+        """All links of a shard are gone, those that were refused and not yet down among them."""
+        links = {*self.tickets.links, *self._watch.links, *self._talk.links}
+        gone = [link for link in links if link.shard == shard]
+        return [action for link in gone for action in self.down(link, remote=False, wall=wall)]
+
     # --- what peers say ---
 
     def said(self, link: Link, said: bus.PeerSaid, now: float, wall: float) -> list[Action]:

@@ -155,6 +155,11 @@ class Conversations:
         for number in self._open_of.pop(link, ()):
             del self._open[link, number]
 
+    @property
+    def links(self) -> Iterable[LinkId]:
+        """Those on which something was said or is to be."""
+        return self._links.keys()
+
     def __len__(self) -> int:
         """Own questions that are not answered."""
         return len(self._open)

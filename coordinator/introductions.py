@@ -17,18 +17,24 @@ from dataclasses import dataclass
 import msgspec
 
 from dp2p import addresses, ids, node_record, noise
+from dp2p.allowance import Shares
 from dp2p.coordinator.conversations import Conversations, Misbehaved, Speaker, Tell
 from dp2p.coordinator.known import Evidence, KnownPeer, Store
 from dp2p.coordinator.notices import Counters
 from dp2p.coordinator.peers import Link, LinkId
 from dp2p.coordinator.searches import Answered, Searches, Sought
-from dp2p.errors import AddressError, NodeRecordError
+from dp2p.errors import NodeRecordError
 from dp2p.hello import MALFORMED, KeyText
 from dp2p.introduction import KEYS_MAX, Check, Find, Found, KeyClaim, Keys, Record
+from dp2p.networks import is_local, network_of_endpoint
 from dp2p.node_record import NodeRecord
 
 WANTED = 16  # records, in one answer to this node
 FINDS_AT_UP = 8  # questions to a new peer: one by nearness, the others by protocol
+ANSWERED = (64, 0.25), (256, 0.01)
+"Questions that are looked at, of one IP network and of all: at once, and one more each (s)."
+ASKED = (32, 5.0), (128, 0.2)
+"Questions to new peers, in the same way: each answer is up to 16 signatures to check, and to keep."
 SPARE = 8  # candidates beyond what was asked for, as some may not be handed over
 
 
@@ -67,6 +73,8 @@ class Introductions:
         self._own_key = own_key
         self._own_endpoints: frozenset[str] = frozenset()
         self._turn = 0
+        self._answering = Shares(*ANSWERED)
+        self._asking = Shares(*ASKED)
         self.searches = Searches(talk)
 
     # --- what this node asks and tells ---
@@ -87,7 +95,9 @@ class Introductions:
         self._turn = (self._turn + count) % max(len(wanted), 1)
         near = Find(id=0, near=ids.to_text(ids.node_id(self._own_key)), limit=WANTED)
         finds = [near, *(Find(id=0, protocol=name, limit=WANTED) for name in names)]
-        return [tell for find in finds for tell in self._talk.ask(link.id, find, _OWN, now)]
+        network = _counted(network_of_endpoint(link.report.endpoint))
+        allowed = [find for find in finds if self._asking.take(network, now)]
+        return [tell for find in allowed for tell in self._talk.ask(link.id, find, _OWN, now)]
 
     # --- what peers say ---
 
@@ -100,6 +110,9 @@ class Introductions:
         if not self._talk.may_ask(peer.link, now):
             self._counters.limited += 1
             return [*self._talk.bear(peer.link, "asked too much", now)]
+        if not self._answering.take(_counted(peer.network), now):
+            self._counters.limited += 1  # which may be others' doing
+            return []
         match message:
             case Find():
                 return [Tell(peer.link, self._answer_find(peer.key, message))]
@@ -133,7 +146,7 @@ class Introductions:
 
     def _answer_check(self, check: Check) -> Keys:
         self._counters.checks_answered += 1
-        endpoint = _canonical(check.endpoint)
+        endpoint = addresses.canonical_endpoint(check.endpoint)
         claims = [
             (claim.key, claim.evidence)
             for claim in (self._store.at_endpoint(endpoint) if endpoint else ())
@@ -211,11 +224,12 @@ def tellable(known: KnownPeer) -> bool:
     return bool(known.introducers) or not known.introductions or dialled
 
 
-def _canonical(endpoint: str) -> str | None:
-    try:
-        return str(addresses.parse_endpoint(endpoint))
-    except AddressError:
+def _counted(network: str | None) -> str | None:
+    """By which name one network's part of the work is counted; None for one of this site."""
+    if network is None:
         return None
+    host, separator, _ = network.partition("/")
+    return None if separator and is_local(host) else network
 
 
 def _key_in(signed: bytes) -> bytes | None:

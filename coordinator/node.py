@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from dp2p import addresses, bus, config, control, ids, introduction, keys
+from dp2p.allowance import Shares
 from dp2p.coordinator import acquaintance, applications, desk, dialer, fabric, peers, targets
 from dp2p.coordinator.conversations import Misbehaved, Tell
 from dp2p.coordinator.notices import Notice
@@ -32,6 +33,9 @@ SETTLE_S = 3.0  # for shards to find a coordinator that begins: reconnect, heart
 TICK_S = 1.0  # sessions, deadlines and shards are looked at this often at least
 
 CENSUS_S = 3600.0  # peers that stay connected are remembered as such this often
+LOGGED = (32, 1.0), (160, 0.2)
+"Lines of a kind in the log that peers can cause, and of all five: at once, and one more each (s)."
+
 NOT_THE_PLACE = ("identity", "shard_down", "limit")
 "Why a dial failed without a fault of the place that was dialled."
 
@@ -68,6 +72,11 @@ class Node:
         self._next_census = self._began + CENSUS_S
         self._early: list[tuple[int, bus.LinkReady]] = []
         "Links that were ready before the coordinator was settled."
+        self._closing: set[peers.LinkId] = set()
+        "Links that this coordinator has told shards to close and that are not down yet."
+        self._lost: list[fabric.Shard] = []
+        "Shards that are dead and still in the books."
+        self._lines = Shares(*LOGGED)
         self._answers = desk.Answers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -140,8 +149,9 @@ class Node:
             self._wake.clear()
             self._run_due()
             delay = max(0.0, min(TICK_S, self._next_due() - self._clock()))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay)
+            with contextlib.suppress(TimeoutError):  # wait_for of 3.11 can lose a cancellation
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
 
     def _next_due(self) -> float:
         own = self._own.next_deadline()
@@ -154,6 +164,7 @@ class Node:
         if not self.settled and now - self._began >= SETTLE_S:
             self._settle()
         self.fabric.probe()
+        self._bury()
         if self.settled:
             self.applications.expire(now)
             self._dialled(self.dialer.run(now))
@@ -189,10 +200,11 @@ class Node:
     # --- what shards say (fabric.Owner) ---
 
     def shard_hello(self, shard: fabric.Shard, before: fabric.Shard | None) -> None:
+        self._bury()
         hello, now = shard.hello, self._clock()
         fresh = before is None or before.hello.incarnation != hello.incarnation
         if before is not None and fresh:
-            self.shard_lost(before)
+            self._lose(before)
         if fresh:
             log.info("shard up", shard=shard.index, pid=hello.pid, aead=hello.aead)
             self.applications.tell_all(desk.shard_up(shard))
@@ -200,12 +212,13 @@ class Node:
         if self._own.record is not None:
             self.fabric.send(shard.index, bus.NodeRecord(record=self._own.record.signed))
         before_up = {link.id for link in self.peers if link.up}
-        actions, gone = self.peers.shard_hello(shard.index, hello.links, now)
+        there = [one for one in hello.links if not self._is_closing(shard.index, one.link)]
+        actions, gone = self.peers.shard_hello(shard.index, there, now)
         self._admitted(actions)
         for link in gone:
             self._do(self.acquaintance.down(link.id, remote=False, wall=self._wall()))
             self._link_gone(link, "not in the shard's hello", now)
-        for report in hello.links:
+        for report in there:
             link_id = peers.LinkId(shard.index, report.link)
             if link_id not in before_up and self.peers.get(link_id) is not None:
                 self._link_up(link_id)
@@ -229,25 +242,40 @@ class Node:
         self.registry.restore(known, self._clock())
 
     def shard_lost(self, shard: fabric.Shard) -> None:
+        """A send has found this out, amid half a decision: it is dealt with when that is whole."""
+        self._lost.append(shard)
+        self._wake.set()
+
+    def _bury(self) -> None:
+        while self._lost:
+            self._lose(self._lost.pop(0))
+
+    def _lose(self, shard: fabric.Shard) -> None:
         now = self._clock()
         log.warning("shard down", shard=shard.index, pid=shard.hello.pid)
         self._early = [(index, ready) for index, ready in self._early if index != shard.index]
+        self._closing = {link for link in self._closing if link.shard != shard.index}
         actions, links = self.peers.shard_down(shard.index)
         self._admitted(actions)
-        for link in links:
-            self._do(self.acquaintance.down(link.id, remote=False, wall=self._wall()))
+        self._do(self.acquaintance.shard_down(shard.index, self._wall()))
         event = control.ShardDown(index=shard.index, endpoint=shard.hello.data_endpoint)
         self.applications.tell_all(event)
         self.dialer.lost([link for link in links if link.up], now)
+        for link in links:
+            if not link.up and self.peers.link_of(link.peer) is None:
+                self.dialer.peer_down(link.peer, now)
         self._dialled(self.dialer.shard_down(shard.index, now))
         self._wake.set()
 
     def shard_said(self, index: int, message: bus.FromShard) -> None:
+        self._bury()
         now = self._clock()
         match message:
             case bus.TicketAsked():
                 answer = self.acquaintance.tickets.asked(message, self._wall())
                 self.fabric.send(index, answer)
+            case bus.LinkReady() if self._is_closing(index, message.report.link):
+                pass  # said again, before its shard knew
             case bus.LinkReady() if not self.settled:
                 self._early.append((index, message))  # another shard may have a link to that peer
             case bus.LinkReady():
@@ -282,7 +310,12 @@ class Node:
         else:
             self._admitted(self.peers.ready(index, report, now))
 
+    def _is_closing(self, index: int, link: int) -> bool:
+        return peers.LinkId(index, link) in self._closing
+
     def _link_up(self, link_id: peers.LinkId) -> None:
+        if link_id in self._closing:
+            return
         actions, link = self.peers.up(link_id)
         if link is None:  # admitted by an earlier coordinator, and in no hello since
             self.fabric.send(link_id.shard, bus.WhoAreYou(coordinator=self.fabric.life))
@@ -304,6 +337,7 @@ class Node:
 
     def _link_down(self, index: int, down: bus.LinkDown, now: float) -> None:
         link_id = peers.LinkId(index, down.link)
+        self._closing.discard(link_id)
         self._early = [
             (shard, ready)
             for shard, ready in self._early
@@ -335,7 +369,7 @@ class Node:
 
     def _peer_said(self, index: int, said: bus.PeerSaid, now: float) -> None:
         link = self.peers.get(peers.LinkId(index, said.link))
-        if link is not None and link.up:
+        if link is not None and link.up and link.id not in self._closing:
             self._do(self.acquaintance.said(link, said, now, self._wall()))
 
     # --- carrying out decisions ---
@@ -348,6 +382,7 @@ class Node:
                 case peers.Probe(link):
                     self.fabric.send(link.shard, bus.Probe(link=link.link))
                 case peers.Close(link, reason):
+                    self._closing.add(link)
                     self.fabric.send(link.shard, bus.Close(link=link.link, reason=reason))
                     self._dialled(self.dialer.link_down(link, reason, self._clock()))
 
@@ -370,14 +405,19 @@ class Node:
                     tell = bus.TellPeer(link=link.link, type=kind, body=body)
                     self.fabric.send(link.shard, tell)
                 case Misbehaved(link, why):
-                    log.warning("peer broke the rules", link=link.link, shard=link.shard, why=why)
+                    self._warn("peer broke the rules", link=link.link, shard=link.shard, why=why)
                     self._admitted([peers.Close(link, "protocol")])
                 case Answered():
                     self._answers.give(action.token, desk.found(action))
                 case Notice(kind, fields):
-                    log.warning(kind.value.replace("_", " "), **fields)
+                    self._warn(kind.value.replace("_", " "), **fields)
                     event = control.Notice(kind=kind.value, at=self._wall(), fields=dict(fields))
                     self.applications.tell_subscribed(event)
+
+    def _warn(self, event: str, **fields: Any) -> None:
+        """Into the log, unless peers fill it; counters and events have it all the same."""
+        if self._lines.take(event, self._clock()):
+            log.warning(event, **fields)
 
     def _dialled(self, actions: Iterable[targets.Action]) -> None:
         for action in actions:

@@ -5,32 +5,17 @@ A dial is under way until its link is open or it has failed, whether or not some
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from dp2p.coordinator.peers import LinkId
 from dp2p.coordinator.places import Place, endpoint_text
 from dp2p.coordinator.targets import Knowledge, Tried
-from dp2p.networks import network_of
+from dp2p.networks import is_local, network_of
 
 NETWORK_MAX = 4
 LOCAL_MAX = 32
 "For each network of this machine or site, where many nodes may run on one address."
-
-_LOCAL = [
-    ipaddress.ip_network(text)
-    for text in (
-        "127.0.0.0/8",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "169.254.0.0/16",
-        "::1/128",
-        "fc00::/7",
-        "fe80::/10",
-    )
-]
 
 
 @dataclass(slots=True)
@@ -141,6 +126,4 @@ class Pending:
 
 
 def _network_max(host: str) -> int:
-    address = ipaddress.ip_address(host)
-    is_local = any(address in network for network in _LOCAL)
-    return LOCAL_MAX if is_local else NETWORK_MAX
+    return LOCAL_MAX if is_local(host) else NETWORK_MAX

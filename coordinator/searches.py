@@ -47,7 +47,7 @@ class Answered:
 
     token: int
     records: tuple[NodeRecord, ...]
-    "One of each key; the closest first when something near was wanted."
+    "One of each key; the closest first when something near was wanted, else by turns from all."
     asked: int
     "Peers."
 
@@ -60,6 +60,8 @@ class _Search:
     asked: int
     waits_for: set[LinkId]
     found: dict[bytes, NodeRecord] = field(default_factory=dict)
+    rank: dict[bytes, int] = field(default_factory=dict)
+    "How near the beginning of an answer each came: who answers first does not crowd out others."
 
 
 class Searches:
@@ -99,12 +101,12 @@ class Searches:
         if search is None or link not in search.waits_for:
             return []
         search.waits_for.discard(link)
-        for record in records:
+        speaking = (one for one in records if _speaks(one, search.wanted.protocol))
+        for rank, record in enumerate(speaking):
             before = search.found.get(record.key)
-            if _speaks(record, search.wanted.protocol) and (
-                before is None or before.seq < record.seq
-            ):
+            if before is None or before.seq < record.seq:
                 search.found[record.key] = record
+            search.rank[record.key] = min(rank, search.rank.get(record.key, rank))
         return self._finished(search)
 
     def down(self, link: LinkId) -> list[Answered]:
@@ -128,7 +130,7 @@ class Searches:
 
     def _end(self, search: _Search) -> Answered:
         del self._searches[search.token]
-        records = list(search.found.values())
+        records = sorted(search.found.values(), key=lambda record: search.rank[record.key])
         if search.wanted.near is not None:
             near = ids.from_text(search.wanted.near)
             records.sort(key=lambda record: ids.distance(ids.node_id(record.key), near))

@@ -294,6 +294,22 @@ class Guard:
         return True
 
 
+def refuse_unusable(path: Path) -> None:
+    """Find out before a node starts whether it could use the store at ``path``. Changes nothing in
+    it; whether it is damaged is left to the store.  Raises: StoreError, as the store would.
+    """
+    try:
+        prepare_file(path)
+        connection = sqlite3.connect(path, timeout=OPEN_BUSY_S, isolation_level=None)
+        try:
+            store_schema.refuse_foreign(connection, path)
+        finally:
+            _close(connection)
+    except (OSError, *FAILURES) as error:
+        if isinstance(error, OSError) or not is_corruption(error):
+            raise StoreError(f"peer store {path} cannot be used: {error}") from None
+
+
 def is_corruption(error: Failure) -> bool:
     """The file is damaged or no database, as opposed to a disk that is full, say."""
     if isinstance(error, UnicodeDecodeError):

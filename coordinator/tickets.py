@@ -6,6 +6,8 @@ the peer, one for the peer's next dial to this node. Each side keeps both, and e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dp2p import bus, ids
 from dp2p.coordinator.known import TICKET_NAME_BYTES, Direction, Store, Ticket
 from dp2p.coordinator.notices import Counters
@@ -71,6 +73,11 @@ class Tickets:
             self.proven(link, wall)
         elif self._unproven.pop(link, None) is not None:
             self._counters.tickets_unproven += 1
+
+    @property
+    def links(self) -> Iterable[LinkId]:
+        """Those with a ticket that is not proven."""
+        return self._unproven.keys()
 
     def _wait(self, link: LinkId, ticket: Ticket) -> None:
         if len(self._unproven) >= UNPROVEN_MAX:

@@ -81,6 +81,7 @@ class Watch:
         self._talk = talk
         self._suspects: dict[LinkId, _Suspect] = {}
         "Oldest first."
+        self._by_peer: dict[str, dict[LinkId, None]] = {}
         self._by_endpoint: dict[str, dict[LinkId, None]] = {}
 
     def on_up(
@@ -127,20 +128,24 @@ class Watch:
     def down(self, link: LinkId) -> None:
         """The link is gone, and its warnings with it."""
         suspect = self._suspects.pop(link, None)
-        for endpoint in suspect.endpoints if suspect else ():
-            links = self._by_endpoint.get(endpoint, {})
-            links.pop(link, None)
-            if not links:
-                self._by_endpoint.pop(endpoint, None)
+        if suspect is None:
+            return
+        _leave(self._by_peer, suspect.peer, link)
+        for endpoint in suspect.endpoints:
+            _leave(self._by_endpoint, endpoint, link)
 
     def warnings_of(self, peer: str) -> list[Warned]:
         """Active warnings about a connected peer, by its node-ID."""
         return [
             warned
-            for suspect in self._suspects.values()
-            if suspect.peer == peer
-            for warned in suspect.warnings.values()
+            for link in self._by_peer.get(peer, ())
+            for warned in self._suspects[link].warnings.values()
         ]
+
+    @property
+    def links(self) -> Iterable[LinkId]:
+        """All that are watched."""
+        return self._suspects.keys()
 
     def __len__(self) -> int:
         return len(self._suspects)
@@ -148,6 +153,7 @@ class Watch:
     def _add(self, suspect: _Suspect, dialled: bool) -> None:
         """Of inbound links that claim one endpoint, few are looked up by it."""
         self._suspects[suspect.link] = suspect
+        self._by_peer.setdefault(suspect.peer, {})[suspect.link] = None
         for endpoint in suspect.endpoints:
             links = self._by_endpoint.setdefault(endpoint, {})
             if dialled or len(links) < CLAIMANTS_MAX:
@@ -230,6 +236,14 @@ class Watch:
                 evidence=evidence.value,
             )
         ]
+
+
+def _leave(book: dict[str, dict[LinkId, None]], name: str, link: LinkId) -> None:
+    """Strike a link out under a name."""
+    links = book.get(name, {})
+    links.pop(link, None)
+    if not links:
+        book.pop(name, None)
 
 
 def _endpoints(link: Link, record: NodeRecord | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import zmq
 from dp2p import bus, config, ids
 from dp2p.bus import LinkReport
 from dp2p.errors import TransportError
-from dp2p.hello import CloseReason, Hello, HelloError, decode_hello
+from dp2p.hello import CloseReason, Hello, HelloError, decode_hello, dialable
 from dp2p.keys import Identity
 from dp2p.logs import Log
 from dp2p.shards.applications import Applications
@@ -235,7 +235,7 @@ class Shard:
             direction="out" if info.initiator else "in",
             endpoint=endpoint_text(info.remote),
             instance=hello.instance,
-            listen=list(hello.listen),
+            listen=dialable(hello),
             mode=_MODES[info.mode],
             fell_back=info.fell_back,
             record=hello.record,

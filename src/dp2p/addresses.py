@@ -151,6 +151,14 @@ def parse_endpoint(text: str, *, default_port: int | None = None, lowest_port: i
     return Endpoint(kind, host, port)
 
 
+def canonical_endpoint(text: str) -> str | None:
+    """The one spelling of an endpoint; None for what is none."""
+    try:
+        return str(parse_endpoint(text))
+    except AddressError:
+        return None
+
+
 def _parse_peer(text: str, rest: str) -> PeerAddress:
     key, separator, place = rest.partition("@")
     if not separator:

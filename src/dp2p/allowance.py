@@ -1,4 +1,4 @@
-"""How much of something a peer may have: a token bucket. Pure; ``now`` is monotonic (s)."""
+"""How much of something peers may have: token buckets. Pure; ``now`` is monotonic (s)."""
 
 from __future__ import annotations
 
@@ -25,3 +25,35 @@ class Allowance:
     def next_at(self) -> float:
         """From when there is one."""
         return self._spent_until - self._ahead_s
+
+
+class Shares:
+    """The same allowance for each of many names, and one for all of them together."""
+
+    def __init__(
+        self, each: tuple[int, float], everybody: tuple[int, float], names_max: int = 4096
+    ) -> None:
+        """``each`` and ``everybody``: as ``Allowance`` has them. Of more than ``names_max`` names
+        those that took nothing for longest are forgotten.
+        """
+        self._each = each
+        self._everybody = Allowance(*everybody)
+        self._names_max = names_max
+        self._by_name: dict[str, Allowance] = {}
+        "Those that took last come last."
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def take(self, name: str | None, now: float) -> bool:
+        """One for ``name``; None is somebody who shares in what is for all, and has no bound."""
+        if self._everybody.next_at() > now or (name is not None and not self._own(name, now)):
+            return False
+        return self._everybody.take(now)
+
+    def _own(self, name: str, now: float) -> bool:
+        allowance = self._by_name.pop(name) if name in self._by_name else Allowance(*self._each)
+        self._by_name[name] = allowance
+        if len(self._by_name) > self._names_max:
+            del self._by_name[next(iter(self._by_name))]
+        return allowance.take(now)

@@ -12,10 +12,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from dp2p.addresses import canonical_endpoint
 from dp2p.control import Name, ProtocolSpec, Version
 from dp2p.errors import Dp2pError
 
 PROTOCOLS_MAX = 250
+LISTEN_KEPT = 8  # endpoints of a peer's hello
 Number = Annotated[int, Meta(ge=0, le=PROTOCOLS_MAX - 1)]
 Generation = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
 EndpointText = Annotated[str, Meta(max_length=272)]
@@ -94,6 +96,15 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
 # Deep nesting, even in a field that is ignored, ends in a RecursionError.
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
+WHY_MAX = 160  # characters of an error's text, which may repeat what the peer sent
+
+
+def why(error: Exception) -> str:
+    """What is wrong with a peer's message, in printable characters and not many."""
+    text = ascii(str(error))[1:-1]
+    return text if len(text) <= WHY_MAX else f"{text[:WHY_MAX]}..."
+
+
 _hello = msgspec.json.Decoder(Hello)
 _protocols = msgspec.json.Decoder(Protocols)
 _ack = msgspec.json.Decoder(Ack)
@@ -116,7 +127,16 @@ def decode_hello(data: bytes) -> Hello:
     try:
         return _hello.decode(data)
     except MALFORMED as error:
-        raise HelloError(f"hello: {error}") from None
+        raise HelloError(f"hello: {why(error)}") from None
+
+
+def dialable(hello: Hello) -> list[str]:
+    """Where a peer says it can be dialled: the first few that can be read, each once.
+
+    They are kept with each link, shown to people, and told to every new coordinator.
+    """
+    found = dict.fromkeys(map(canonical_endpoint, hello.listen))
+    return [text for text in found if text is not None][:LISTEN_KEPT]
 
 
 def decode_protocols(data: bytes) -> Protocols:
@@ -124,7 +144,7 @@ def decode_protocols(data: bytes) -> Protocols:
     try:
         found = _protocols.decode(data)
     except MALFORMED as error:
-        raise HelloError(f"protocol list: {error}") from None
+        raise HelloError(f"protocol list: {why(error)}") from None
     for what in ({each.name for each in found.protocols}, {e.number for e in found.protocols}):
         if len(what) != len(found.protocols):
             raise HelloError("protocol list: a name or a number is there twice")
@@ -136,4 +156,4 @@ def decode_ack(data: bytes) -> int:
     try:
         return _ack.decode(data).generation
     except MALFORMED as error:
-        raise HelloError(f"acknowledgement: {error}") from None
+        raise HelloError(f"acknowledgement: {why(error)}") from None

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from dp2p.control import Name
-from dp2p.hello import MALFORMED, ControlType, EndpointText, HelloError, KeyText
+from dp2p.hello import MALFORMED, ControlType, EndpointText, HelloError, KeyText, why
 
 FOUND_MAX = 32  # records in one answer
 KEYS_MAX = 8  # keys in one answer
@@ -99,4 +99,4 @@ def decode(kind: int, body: bytes) -> Said | None:
     try:
         return decoder.decode(body)
     except MALFORMED as error:
-        raise HelloError(f"control datagram of type {kind}: {error}") from None
+        raise HelloError(f"control datagram of type {kind}: {why(error)}") from None

@@ -13,6 +13,20 @@ from dp2p.errors import AddressError
 
 PREFIX = {4: 24, 6: 48}
 
+_LOCAL = [
+    ipaddress.ip_network(text)
+    for text in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+]
+
 
 def network_of(host: str) -> str:
     """``192.0.2.0/24`` for ``192.0.2.7``.  Raises: ValueError for what is no address."""
@@ -26,3 +40,12 @@ def network_of_endpoint(endpoint: str) -> str | None:
         return network_of(parse_endpoint(endpoint).host)
     except (AddressError, ValueError):
         return None
+
+
+def is_local(host: str) -> bool:
+    """Whether an address is of this machine or site, where many nodes may run on one address.
+
+    Raises: ValueError for what is no address.
+    """
+    address = ipaddress.ip_address(host)
+    return any(address in network for network in _LOCAL)

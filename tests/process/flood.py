@@ -16,8 +16,9 @@ import socket
 import sys
 from collections.abc import Callable
 
+from dp2p import noise
 from dp2p.errors import TransportError
-from dp2p.transport import PRODUCE_MIN, Node
+from dp2p.transport import PRODUCE_MIN, TICKET_LEN, Known, Node
 from process.fakes import Waiting
 
 RATE = 500
@@ -72,10 +73,27 @@ class Mute(Stranger):
             self.say(self._node.produce(self._link, PRODUCE_MIN, 0))
 
 
-def first_message() -> bytes:
-    """Message 1 of a handshake."""
+class Asker(Stranger):
+    """Names a ticket that nobody has, and goes as soon as that was looked up."""
+
+    def __init__(self, source: str, place: tuple[str, int]) -> None:
+        known = Known(stranger_key(), ticket=secrets.token_bytes(TICKET_LEN))
+        super().__init__(source, place, first_message(known))
+
+    def take(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
+
+def stranger_key() -> bytes:
+    """A public key of nobody."""
+    return noise.identity_public(secrets.token_bytes(32))
+
+
+def first_message(known: Known | None = None) -> bytes:
+    """Message 1 of a handshake: XX, or what ``known`` makes of it."""
     node = Node(secrets.token_bytes(32))
-    return node.produce(node.link_new(initiator=True, now_ms=0), PRODUCE_MIN, 0)
+    return node.produce(node.link_new(initiator=True, known=known, now_ms=0), PRODUCE_MIN, 0)
 
 
 KINDS: list[Callable[[str, tuple[str, int]], Stranger]] = [
@@ -83,7 +101,9 @@ KINDS: list[Callable[[str, tuple[str, int]], Stranger]] = [
     lambda source, place: Stranger(source, place, secrets.token_bytes(300)),
     lambda source, place: Stranger(source, place, first_message()[:20]),
     lambda source, place: Stranger(source, place, first_message()),
+    lambda source, place: Stranger(source, place, first_message(Known(stranger_key()))),
     Mute,
+    Asker,
 ]
 
 

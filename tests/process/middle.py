@@ -11,17 +11,19 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 import msgspec
 
-from dp2p import ids, noise, records
+from dp2p import ids, node_record, noise, records
 from dp2p.errors import TransportError
 from dp2p.hello import Ack, ControlType, Hello, Offer, Protocols, decode_protocols
 from dp2p.transport import PRODUCE_MIN, Event, EventKind, FlowConfig, Node, NodeConfig
+from process import nodes
 from process.fakes import Waiting
+from wire_noise import to_x25519
 
 LOOK_S = 0.02  # between two looks at whether it is over
 PATIENCE_S = 10.0  # for whoever is really dialled to answer the middle
@@ -65,7 +67,7 @@ class Passed:
 
     @property
     def first(self) -> bytes:
-        """The dialler's first message."""
+        """The first message."""
         return self.flights[0] if self.flights else b""
 
     @property
@@ -114,6 +116,11 @@ class Middle:
     def pinned(self, key: str) -> str:
         """The address of somebody with that key, as if he were where the middle is."""
         return f"dp2p://{key}@{self.place[0]}:{self.place[1]}"
+
+    def readable(self, wanted: Iterable[bytes]) -> list[bytes]:
+        """Which of these stand in what was passed on, in either direction."""
+        streams = [b"".join(one.flights[side::2]) for one in self.passed for side in (0, 1)]
+        return [one for one in wanted if any(one in stream for stream in streams)]
 
     def close(self) -> None:
         """End all of it."""
@@ -330,6 +337,17 @@ def _offer(name: str) -> Offer:
     return Offer(
         number=7, name=name, versions=[1], max_datagram=1 << 20, types=65536, window=WINDOW
     )
+
+
+def marks(*whose: nodes.Node) -> list[bytes]:
+    """What would show that bytes are readable, or whose they are."""
+    found = [b'"instance"', b'"listen"', b'"protocols"', b'"generation"', b'"record"', b"tcp4://"]
+    for node in whose:
+        key = ids.from_text(node.identity.key)
+        record = node.until(lambda n=node: n.status()["record"], "its record")  # type: ignore[misc]
+        found += [key, ids.node_id(key), to_x25519(key), node_record.from_text(record)[:32]]
+        found += [node.identity.key.encode(), node.id.encode()]
+    return found
 
 
 # --- repeating ---

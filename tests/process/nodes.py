@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from dp2p import addresses, blocking, control, keys
 from dp2p.cli import client
+from dp2p.errors import RequestError
 from dp2p.sdk.types import Event, Notice
 from process.fakes import Waiting, wait_for_end
 
@@ -142,6 +143,23 @@ class Node:
         found = self.peers()
         return {row["peer"] for row in found} == set(peers) and all(row["open"] for row in found)
 
+    def refusal(self, address: str) -> RequestError:
+        """Why a dial that must fail has failed."""
+        try:
+            found = self.dial(address)
+        except RequestError as error:
+            return error
+        raise AssertionError(f"connected: {found}")
+
+    def trusts(self) -> dict[str, str]:
+        """The trust in each peer, by its key."""
+        return {row["key"]: row["trust"] for row in self.peers()}
+
+    def tickets(self, node: Node) -> tuple[int, int]:
+        """How many it has to dial another one with, and to be dialled with."""
+        found = self.known(node)["tickets"]
+        return found["dial"], found["accept"]
+
     # --- processes ---
 
     def pid(self, name: str) -> int:
@@ -244,11 +262,20 @@ def running(*nodes: Node) -> Iterator[tuple[Node, ...]]:
 
 @contextmanager
 def fresh(directory: Path, *names: str, flags: tuple[str, ...] = ()) -> Iterator[tuple[Node, ...]]:
-    """Nodes that have met nobody, until the end of the block. Each has a new directory."""
+    """Nodes that have met nobody, until the end of the block. Each has a new directory. They must
+    have stopped whenever they were told to.
+    """
     for name in names:
         (directory / name).mkdir()
     with running(*(Node(directory / name, *flags) for name in names)) as nodes:
         yield nodes
+    for node in nodes:
+        assert "killing what did not stop" not in node.log(), node.log()[-4000:]
+
+
+def seen(how: dict[str, Any]) -> tuple[str, bool, str]:
+    """What an answer to a dial, or a row of ``peers``, says of the handshake and of the trust."""
+    return how["mode"], how["fell_back"], how["trust"]
 
 
 def part(a: Node, b: Node) -> None:

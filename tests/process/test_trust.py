@@ -47,12 +47,6 @@ def by_key(node: Node) -> str:
     return f"dp2p://{node.identity.key}"
 
 
-def tickets(node: Node, other: Node) -> tuple[int, int]:
-    """How many it has to dial the other with, and to be dialled with."""
-    found = node.known(other)["tickets"]
-    return found["dial"], found["accept"]
-
-
 def counted(node: Node, *names: str) -> tuple[int, ...]:
     found = node.status()["trust"]
     return tuple(found[name] for name in names)
@@ -64,11 +58,12 @@ def counted(node: Node, *names: str) -> tuple[int, ...]:
 def test_strangers_meet_and_meet_again(tmp_path: Path) -> None:
     with fresh(tmp_path, "a", "b") as (a, b), notices(a, b) as told:
         assert meet(a, b) == ("xx", "none", "none")
-        assert tickets(a, b) == tickets(b, a) == (1, 1)
+        assert a.tickets(b) == b.tickets(a) == (1, 1)
         for had in range(1, 4):  # each time a dial ticket is used up, and one of each kind made
             part(a, b)
             assert meet(a, b) == ("resume", "resumed", "resumed")
-            assert tickets(a, b) == (1, min(had + 1, 4))
+            assert a.tickets(b) == (1, min(had + 1, 4))
+        b.until(lambda: b.known(a)["record"], "a's record")
         part(b, a)
         assert meet(b, a, by_key(a)) == ("resume", "resumed", "resumed")
         assert a.dial(b.address)["trust"] == "resumed"  # it is open, and stays what it is
@@ -81,22 +76,17 @@ def test_strangers_meet_and_meet_again(tmp_path: Path) -> None:
         assert [one.kinds() for one in told] == [[], []]
 
 
-def test_an_inbound_stranger_is_not_taken_for_who_is_at_its_places(tmp_path: Path) -> None:
-    """Anybody can say that he is anywhere. Who dials the key itself has its ticket all the same."""
-    with fresh(tmp_path, "a", "b") as (a, b):
-        meet(a, b)
-        b.until(lambda: b.known(a)["record"], "a's record")
-        part(a, b)
-        assert meet(b, a, a.bare) == ("xx", "none", "none")
-
-
 def test_an_address_with_a_key_is_an_introduction(tmp_path: Path) -> None:
     with fresh(tmp_path, "a", "b") as (a, b), notices(a, b) as told:
         assert meet(a, b, b.address) == ("ik", "introduced", "none")
         assert (row(a, b)["introducers"], row(b, a)["introducers"]) == (0, 0)
         assert counted(a, "handshakes_ik") == counted(b, "handshakes_ik") == (1,)
+        b.until(lambda: b.known(a)["record"], "a's record")
         part(a, b)
         assert meet(a, b, b.address) == ("resume", "resumed", "resumed")
+        part(a, b)
+        # What an inbound stranger says of his places is no reason to think that he is there.
+        assert meet(b, a, a.bare) == ("xx", "none", "none")
         assert [one.kinds() for one in told] == [[], []]
 
 
@@ -174,12 +164,12 @@ def test_a_bare_endpoint_of_an_introduced_peer(
         assert seen(a.dial(target.bare)) == ("ik", False, "introduced", 1)
 
 
-def test_nobody_knows_where_it_is(tmp_path: Path) -> None:
-    with fresh(tmp_path, "a") as (a,):
-        for address in (f"dp2p://{keys.identity(bytes(32)).key}", keys.identity(bytes(32)).node):
-            with pytest.raises(RequestError) as refused:
-                a.dial(address)
-            assert refused.value.code in ("dial_failed", "unknown_peer")
+def test_nobody_knows_where_it_is(company: tuple[Node, list[Node]]) -> None:
+    stranger = keys.identity(bytes(32))
+    for address in (f"dp2p://{stranger.key}", stranger.node):
+        with pytest.raises(RequestError) as refused:
+            company[0].dial(address)
+        assert refused.value.code in ("dial_failed", "unknown_peer")
 
 
 # --- what was remembered is lost ---
@@ -190,7 +180,7 @@ def test_a_lost_ticket_costs_the_trust_once(tmp_path: Path) -> None:
         for _ in range(3):
             meet(a, b)
             part(a, b)
-        assert tickets(a, b) == (1, 3)
+        assert a.tickets(b) == (1, 3)
         b.restart(forget=True)
         with notices(a, b) as (at_a, at_b):
             assert meet(a, b) == ("fallback", "none", "none")
@@ -207,19 +197,14 @@ def test_a_lost_ticket_costs_the_trust_once(tmp_path: Path) -> None:
             }
             assert (theirs.fields["direction"], theirs.fields["relied"]) == ("in", None)
             assert theirs.fields["answered"] == a.identity.key
-            assert tickets(a, b) == tickets(b, a) == (1, 1)  # those of this session alone
+            assert a.tickets(b) == b.tickets(a) == (1, 1)  # those of this session alone
             assert counted(a, *NO_TRUST) == (1, 0, 0, 0, 0)
             assert counted(b, "fallbacks", "tickets_missing") == (1, 1)
             part(a, b)
             assert meet(a, b) == ("resume", "resumed", "resumed")
             assert [at_a.kinds(), at_b.kinds()] == [[], []]
-
-
-def test_the_dialler_lost_its_tickets(tmp_path: Path) -> None:
-    """It does not know anybody, and begins anew; the other side cannot tell whether it is right."""
-    with fresh(tmp_path, "a", "b") as (a, b):
-        meet(a, b)
-        a.restart(forget=True)
+            part(a, b)
+        a.restart(forget=True)  # it relies on nothing, so nothing falls back
         assert meet(a, b) == ("xx", "none", "none")
 
 
@@ -244,72 +229,103 @@ def test_an_introduction_outlives_a_lost_ticket(
 # --- restarts ---
 
 
-@pytest.mark.parametrize("kill", [False, True])
-def test_both_restarted(tmp_path: Path, kill: bool) -> None:
+TROUBLES = ("failures", "replaced")
+"What is counted of a store that broke."
+
+
+def committed(node: Node, count: int) -> None:
+    """Wait until it has so many tickets in its file, where a kill leaves them."""
+
+    def there() -> bool:
+        path = node.directory / "key.peers.db"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
+            return bool(reader.execute("SELECT COUNT(*) FROM tickets").fetchone() == (count,))
+
+    node.until(there, "its tickets in the file")
+
+
+def test_both_restarted(tmp_path: Path) -> None:
+    """One was stopped, one killed."""
     with fresh(tmp_path, "a", "b") as (a, b):
         meet(a, b)
-        for node in (a, b):
-            if kill:
-                committed(node)
-                node.end_at_once()
-            else:
-                assert node.stop() == 0
+        committed(b, 2)
+        assert a.stop() == 0
+        b.end_at_once()
         for node in (a, b):
             node.restart()
         assert meet(a, b) == ("resume", "resumed", "resumed")
         assert not any(node.status()["store"][what] for node in (a, b) for what in TROUBLES)
 
 
-TROUBLES = ("failures", "replaced")
+def kill_coordinators(a: Node, b: Node) -> None:
+    """At the same time, and wait until both know of their link again."""
+    for node in (a, b):
+        node.kill("coordinator")
+    for node, other in ((a, b), (b, a)):
+        node.until(lambda n=node, o=other: n.connected(o.id), "the link")  # type: ignore[misc]
 
 
-def committed(node: Node) -> None:
-    """Wait until both tickets of a first meeting are in its file, as a kill would leave it."""
-
-    def there() -> bool:
-        path = node.directory / "key.peers.db"
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
-            return bool(reader.execute("SELECT COUNT(*) FROM tickets").fetchone() == (2,))
-
-    node.until(there, "its tickets in the file")
-
-
-def test_coordinators_that_are_killed_in_peace(tmp_path: Path) -> None:
-    """Links outlive them, with the trust that they were given, and so does what was committed."""
-    with fresh(tmp_path, "a", "b") as (a, b):
-        meet(a, b, b.address)
-        for node in (a, b):
-            committed(node)
-            node.kill("coordinator")
-        for node, other in ((a, b), (b, a)):
-            node.until(lambda n=node, o=other: n.connected(o.id), "the link")  # type: ignore[misc]
-        assert seen(row(a, b)) == ("ik", False, "introduced", 0)
-        assert seen(row(b, a)) == ("ik", False, "none", 0)
-        part(a, b)
-        assert meet(a, b) == ("resume", "resumed", "resumed")
-
-
-def test_coordinators_that_are_killed_at_a_bad_moment(tmp_path: Path) -> None:
-    """What was not committed is lost, on one side or both: that costs a resumption at most. Nobody
-    is trusted more for it, nobody doubted, and the meeting after that is as ever.
+def test_killed_coordinators(tmp_path: Path) -> None:
+    """Links outlive them, with the trust that they were given, and so do tickets once they are
+    committed. One that is not can be lost on one side or both: that costs one resumption. Nobody is
+    trusted more for it, nobody doubted, and the meeting after that is as ever.
     """
     possible = {
         ("resume", "resumed", "resumed"),
-        ("fallback", "none", "none"),  # the other side has lost its half, or this one its use of it
+        ("fallback", "none", "none"),
         ("ik", "none", "none"),
         ("xx", "none", "none"),
     }
     with fresh(tmp_path, "a", "b") as (a, b):
-        for _ in range(2):
-            a.dial(b.bare)
-            for node in (a, b):
-                node.kill("coordinator")
-            for node, other in ((a, b), (b, a)):
-                node.until(lambda n=node, o=other: n.connected(o.id), "the link")  # type: ignore[misc]
-            part(a, b)
-            assert meet(a, b) in possible
-            assert counted(a, "doubted", "identity_errors", "warnings") == (0, 0, 0)
-            part(a, b)
-            assert meet(a, b) == ("resume", "resumed", "resumed")
-            part(a, b)
+        meet(a, b, b.address)
+        for node in (a, b):
+            committed(node, 2)
+        kill_coordinators(a, b)
+        assert seen(row(a, b)) == ("ik", False, "introduced", 0)
+        assert seen(row(b, a)) == ("ik", False, "none", 0)
+        part(a, b)
+        assert meet(a, b) == ("resume", "resumed", "resumed")
+        kill_coordinators(a, b)  # at once
+        part(a, b)
+        assert meet(a, b) in possible
+        part(a, b)
+        assert meet(a, b) == ("resume", "resumed", "resumed")
+        assert counted(a, "doubted", "identity_errors", "warnings") == (0, 0, 0)
         assert not any(node.status()["store"][what] for node in (a, b) for what in TROUBLES)
+
+
+# --- another key ---
+
+
+def test_another_key_than_the_one_asked_for(tmp_path: Path) -> None:
+    """No connection, and whoever is there learns nothing of who dialled, not even his key."""
+    with fresh(tmp_path, "a", "b", "c") as (a, b, c), notices(a, b) as (at_a, at_b):
+        place = b.address.partition("@")[2]
+        for mode, before in (("ik", None), ("resume", c)):
+            if before is not None:  # it is known from elsewhere, with a ticket
+                meet(a, c)
+                part(a, c)
+            with pytest.raises(RequestError) as refused:
+                a.dial(f"dp2p://{c.identity.key}@{place}")
+            assert refused.value.code == "identity_mismatch"
+            assert b.identity.key in refused.value.message
+            (error,) = at_a.new()  # that it is not there is news to nobody but who gave the address
+            assert (error.kind, error.fields) == (
+                "identity_error",
+                {
+                    "endpoint": b.listening[0],
+                    "mode": mode,
+                    "asked": c.identity.key,
+                    "answered": b.identity.key,
+                },
+            )
+            assert a.peers() == b.peers() == []
+        assert a.tickets(c) == (0, 1)  # the one that it showed is used up
+        assert counted(a, *NO_TRUST) == (0, 2, 0, 0, 0)
+        b.until(lambda: b.stat("handshakes_failed") == 2, "their count")
+        assert counted(b, "handshakes_xx", "fallbacks", *NO_TRUST) == (0, 0, 0, 0, 0, 0, 0)
+        assert b.status()["store"]["peers"] == 0
+        assert at_b.kinds() == []
+        assert a.identity.key not in b.log()
+        assert a.id not in b.log()
+        assert meet(a, c) == ("ik", "none", "none")  # by a place where that key did answer

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp2p import hello
-from dp2p.hello import HelloError
+from dp2p import hello, introduction
+from dp2p.hello import ControlType, Hello, HelloError
 
 GOOD: dict[str, Any] = {"instance": "0123456789abcdef"}
 OFFER: dict[str, Any] = {
@@ -156,3 +157,21 @@ def test_any_values(value: Any) -> None:
                 decode(encoded(GOOD | {field: value}))
             except HelloError:
                 continue
+
+
+def test_of_a_listening_list_only_endpoints_are_kept_and_few() -> None:
+    junk = ["\x1b[2J", "\n" * 272, "tcp4://198.51.100.1", "tcp4://198.51.100.1:4617\n"]
+    places = [f"tcp6://[2001:DB8::{n}]:4617" for n in range(1, 12)]
+    found = hello.dialable(Hello(instance="0" * 16, listen=[*junk, places[0], *places]))
+    assert found == [place.lower() for place in places[: hello.LISTEN_KEPT]]
+
+
+@pytest.mark.parametrize("text", ["z" * 100_000, "\n2026 error a line of its own", "\x1b[2J"])
+def test_an_error_repeats_little_of_what_a_peer_sent(text: str) -> None:
+    claim = {"key": "a" * 52, "evidence": text}
+    body = msgspec.json.encode({"id": 1, "keys": [claim]})
+    with pytest.raises(HelloError) as raised:
+        introduction.decode(ControlType.KEYS, body)
+    said = str(raised.value)
+    assert said.isprintable()
+    assert len(said) < 2 * hello.WHY_MAX

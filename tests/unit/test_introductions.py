@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp2p import bus, ids, introduction, node_record, noise
-from dp2p.coordinator import conversations
+from dp2p.coordinator import conversations, introductions
 from dp2p.coordinator.conversations import Conversations, Misbehaved, Speaker, Tell
 from dp2p.coordinator.introductions import FINDS_AT_UP, Action, Introductions, Learned
 from dp2p.coordinator.notices import Counters
@@ -381,6 +381,24 @@ def test_one_allowance_is_for_all_kinds_and_comes_back(node: Node) -> None:
     assert node.said(Find(id=1)) == []
     assert len(node.said(Find(id=1), now=2.0)) == 1
     assert node.said(Find(id=1), now=2.0) == []
+
+
+@pytest.mark.parametrize(("network", "shared"), [(NET, True), ("127.0.0.0/24", False)])
+def test_peers_of_one_network_share_what_is_looked_at(
+    node: Node, network: str, shared: bool
+) -> None:
+    for n in range(100):
+        node.said(Check(id=1, endpoint=place(1)), speaker(PEER, n, network))
+    at_once, _ = introductions.ANSWERED[0]
+    assert node.counters.checks_answered == (at_once if shared else 100)
+    assert node.counters.misbehaved == 0  # it may be the others' doing
+    assert node.said(Check(id=1, endpoint=place(1)), speaker(PEER, 200, "203.0.113.0/24")) != []
+
+
+def test_many_new_peers_of_one_network_are_asked_a_little(node: Node) -> None:
+    asks = [node.introductions.on_up(link_to(PEER, n), (), 0.0) for n in range(100)]
+    assert sum(map(len, asks)) == introductions.ASKED[0][0]
+    assert node.introductions.on_up(link_to(PEER, 200), (), introductions.ASKED[0][1]) != []
 
 
 MESSAGES = st.one_of(

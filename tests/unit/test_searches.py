@@ -83,7 +83,7 @@ def test_answers_are_put_together(node: Node) -> None:
     assert node.find(7, Wanted(), [link_to(1), link_to(2)]) == []
     assert node.answer(1, record(10), record(11, seq=2), record(0)) == []
     assert node.answer(2, record(12), record(11, seq=3), record(10)) == [
-        Answered(7, (record(10), record(11, seq=3), record(12)), 2)
+        Answered(7, (record(10), record(12), record(11, seq=3)), 2)
     ]
     assert len(node.searches) == 0
 

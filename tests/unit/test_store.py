@@ -274,10 +274,10 @@ def test_the_newest_dial_tickets_stay_and_the_newest_goes_first(store: PeerStore
 
 
 def test_the_newest_accept_tickets_stay(store: PeerStore) -> None:
-    for serial in range(6):
+    for serial in range(18):
         store.put_ticket(ticket(1, serial), Direction.ACCEPT, NOW + DAY)
-    taken = [store.take_accept_ticket(ticket(1, serial).name, NOW) for serial in range(6)]
-    assert taken == [None, None, *(ticket(1, serial) for serial in range(2, 6))]
+    taken = [store.take_accept_ticket(ticket(1, serial).name, NOW) for serial in range(18)]
+    assert taken == [None, None, *(ticket(1, serial) for serial in range(2, 18))]
 
 
 def test_a_ticket_expires(store: PeerStore) -> None:

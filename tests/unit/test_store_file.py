@@ -17,6 +17,7 @@ from dp2p.coordinator.known import Direction
 from dp2p.coordinator.store import PeerStore
 from dp2p.coordinator.store_aside import set_aside
 from dp2p.coordinator.store_bounds import Limits
+from dp2p.coordinator.store_file import refuse_unusable
 from dp2p.errors import StoreError
 from stored import DAY, NOW, endpoint, key, record, ticket
 
@@ -160,6 +161,29 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
     with pytest.raises(StoreError, match="another program"):
         opened(path)
     assert path.read_bytes() == before
+
+
+def test_what_would_be_refused_is_known_beforehand(path: Path) -> None:
+    refuse_unusable(path)
+    assert (path.read_bytes(), mode(path)) == (b"", 0o600)
+    fill(path, 3)
+    refuse_unusable(path)
+    store = opened(path)
+    assert known(store, 3) == 3
+    store.close()
+    make(path, f"PRAGMA user_version = {store_schema.VERSION + 1}")
+    with pytest.raises(StoreError, match="newer dp2p"):
+        refuse_unusable(path)
+    overwrite(path, 0)
+    refuse_unusable(path)  # the store sets it aside
+    path.unlink()
+    make(path, "CREATE TABLE songs (name TEXT)")
+    with pytest.raises(StoreError, match="another program"):
+        refuse_unusable(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StoreError, match="cannot be used"):
+        refuse_unusable(path)
 
 
 def load_v1(path: Path) -> None:

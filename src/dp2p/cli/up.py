@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from dp2p import config, launch, logs
 from dp2p.addresses import Endpoint, PeerAddress, parse_endpoint
 from dp2p.cli.settings import Globals, given_flags, pass_globals
+from dp2p.coordinator.store_file import refuse_unusable
 from dp2p.supervisor import Supervisor
 
 
@@ -87,6 +90,7 @@ def up(
     logs.setup("supervisor", settings.node.log_level, settings.node.log_format)
     prepared = launch.prepare(settings)
     try:
+        refuse_unusable(Path(settings.store.file))
         _introduce(prepared)
         Supervisor(prepared.commands(), prepared.run_dir).run()
     finally:
