@@ -187,7 +187,7 @@ class Introductions:
         new = self._store.add_record(record, wall)
         if record.key != introducer.key:
             self._counters.introductions_received += 1
-            self._store.introduced(record.key, introducer.key, introducer.network, wall)
+            self._store.introduced(record.key, introducer.key, introducer.network, wall, record.seq)
         return Learned(record, introducer.key, new)
 
     def _on_record(self, peer: Speaker, message: Record, now: float, wall: float) -> list[Action]:

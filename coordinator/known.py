@@ -147,8 +147,12 @@ class Store(Protocol):
     def add_record(self, record: NodeRecord, now: float) -> bool:
         """Keep a verified record; False when one with this or a newer sequence number is there."""
 
-    def introduced(self, key: bytes, introducer: bytes, network: str, now: float) -> None:
-        """A connected peer has handed over the record of another."""
+    def introduced(
+        self, key: bytes, introducer: bytes, network: str, now: float, seq: int | None = None
+    ) -> None:
+        """A connected peer has handed over the record of another, with that sequence number; None
+        stands for the one that is kept.
+        """
 
     def doubt(self, key: bytes, endpoint: str, now: float) -> None:
         """Another key answered where ``key`` was thought to be: its introductions are wrong, and

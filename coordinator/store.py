@@ -212,7 +212,9 @@ class PeerStore:
             return self._peers.put_record(record, now)
         return False
 
-    def introduced(self, key: bytes, introducer: bytes, network: str, now: float) -> None:
+    def introduced(
+        self, key: bytes, introducer: bytes, network: str, now: float, seq: int | None = None
+    ) -> None:
         """A connected peer has handed over the record of another.
 
         One that was doubted stays wrong until the same introducer hands over a newer record.
@@ -221,7 +223,7 @@ class PeerStore:
         with self._db.guard:
             self._db.begin(now)
             peer = self._peers.ensure(key, now)
-            self._peers.introduced(peer, introducer, network, now)
+            self._peers.introduced(peer, introducer, network, now, seq)
             self._peers.value(peer)
 
     def doubt(self, key: bytes, endpoint: str, now: float) -> None:

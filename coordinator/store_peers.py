@@ -226,17 +226,20 @@ class Peers:
 
     # --- introductions ---
 
-    def introduced(self, peer: int, introducer: bytes, network: str, now: float) -> None:
+    def introduced(
+        self, peer: int, introducer: bytes, network: str, now: float, seq: int | None
+    ) -> None:
         """What was wrong stays so until the same introducer hands over a newer record."""
         self._db.execute(
             "INSERT INTO introductions (peer, introducer, network, at, seq)"
-            " VALUES (?1, ?2, ?3, ?4, (SELECT seq FROM peers WHERE id = ?1))"
+            " VALUES (?1, ?2, ?3, ?4, COALESCE(?5, (SELECT seq FROM peers WHERE id = ?1)))"
             " ON CONFLICT DO UPDATE SET network = excluded.network, at = excluded.at,"
             " wrong = wrong AND excluded.seq <= seq, seq = MAX(seq, excluded.seq)",
             peer,
             introducer,
             network,
             now,
+            seq,
         )
         self._trim_introductions(peer)
 

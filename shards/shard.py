@@ -20,6 +20,7 @@ from dp2p.shards.applications import Applications
 from dp2p.shards.fabric import Fabric
 from dp2p.shards.links import Heard, Links, endpoint_text
 from dp2p.shards.probes import Probes
+from dp2p.shards.questions import Questions
 from dp2p.transport import (
     WOKEN_EVENTS,
     WOKEN_OUTPUT,
@@ -111,6 +112,7 @@ class Shard:
         self._links = Links(self._engine, self._apps)
         self._probes = Probes(self._engine)
         self._fabric = Fabric(self._context, config.bus_endpoint(run_dir))
+        self._questions = Questions(self._fabric.send)
         self._registry = bus.Registry(generation=0, apps=[], protocols=[])
         self._next_heartbeat = clock()
         self._idle_ms = 0
@@ -196,7 +198,7 @@ class Shard:
                 case EventKind.CONTROL:
                     self._control(event)
                 case EventKind.TICKET:
-                    self._fabric.send(bus.TicketAsked(link=event.link, name=event.data))
+                    self._questions.ask(event.link, event.data)
                 case EventKind.DOWN:
                     self._down(event)
                 case EventKind.REFUSED:
@@ -247,6 +249,7 @@ class Shard:
         reason = _why(event)
         link = self._links.down(event.link, reason)
         self._probes.forget(event.link)
+        self._questions.over(event.link)
         if link is not None:
             remote = event.status == Status.CLOSED
             self._fabric.send(bus.LinkDown(link=event.link, reason=reason, remote=remote))
@@ -306,6 +309,7 @@ class Shard:
                 self._links.tell(link, kind, body)
 
     def _answer_ticket(self, ticket: bus.Ticket) -> None:
+        self._questions.over(ticket.link)
         key = None if ticket.key is None else ids.from_text(ticket.key)
         with suppress(TransportError):  # the handshake has ended meanwhile
             self._engine.ticket(ticket.link, ticket.psk, key)
@@ -327,6 +331,7 @@ class Shard:
         )
         for report in self._links.ready_reports():
             self._fabric.send(bus.LinkReady(report=report))
+        self._questions.ask_again()
 
     def _take_registry(self, registry: bus.Registry) -> None:
         if registry.generation < self._registry.generation:

@@ -12,13 +12,22 @@ from statistics import median
 
 from load.bench.model import (
     BULK_64K,
+    BUSY_PROTOCOLS,
     CONNECT_16,
     HANDSHAKE_GAINS,
     HANDSHAKE_SHARES,
     IDLE_1K,
     IDLE_10K,
+    LONG_FAT,
+    LONG_FAT_RTT,
     RTT_100,
+    SHARES_1M,
+    SHARES_10K,
+    SHARES_100,
+    SHARES_MIXED,
     SMALL_100,
+    STALLED,
+    URGENT,
     Case,
 )
 
@@ -82,6 +91,15 @@ BARS = (
     Bar("application of pyzmq CURVE", BULK_64K, APPLICATION, 0.6, CURVE),
     Bar("application of pyzmq CURVE", SMALL_100, APPLICATION, 1.2, CURVE),
     Bar("application of 4 ipc hops + TCP", RTT_100, APPLICATION, 2.0, FOUR_HOPS_AND_TCP),
+    *(
+        Bar("application, from its share", case, APPLICATION, 0.05)
+        for case in (SHARES_100, SHARES_10K, SHARES_1M, SHARES_MIXED)
+    ),
+    Bar("application, from undisturbed", STALLED, APPLICATION, 0.05),
+    Bar("application, one-way p99", URGENT, APPLICATION, 60.0),
+    Bar("application of the bottleneck", LONG_FAT, APPLICATION, 0.85),
+    Bar("application of the bottleneck", LONG_FAT_RTT, APPLICATION, 0.85),
+    Bar("250 protocols of one", BUSY_PROTOCOLS, ("engine-250",), 1.5, (Term("engine-1"),)),
 )
 
 

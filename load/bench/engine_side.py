@@ -86,7 +86,7 @@ class Side:
                 self.take(message)
         while self._kept and (tokens := engine.released()):
             for token in tokens:
-                del self._kept[token]
+                self.let_go(self._kept.pop(token))
         return woken
 
     def turn_or_fail(self) -> None:
@@ -143,6 +143,9 @@ class Side:
 
     def take(self, message: Any) -> None:
         """One message for the application."""
+
+    def let_go(self, message: bytes) -> None:
+        """A message that was kept is sent, or its flow is gone."""
 
 
 class Streamer(Side):

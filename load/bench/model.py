@@ -17,6 +17,7 @@ class Group(StrEnum):
     CONNECTIONS = "connections"
     HANDSHAKES = "handshakes"
     MEMORY = "memory"
+    SHARES = "shares"
 
 
 # Units. MB = 10^6 bytes, GB = 10^9 bytes of payload; KiB = 1024 bytes; CPU = user + system, all
@@ -34,6 +35,11 @@ CPU_US_PER_HANDSHAKE = "CPU µs"
 OF_X25519 = "of X25519"
 OF_XX = "of XX"
 KIB_PER_CONNECTION = "KiB/connection"
+OFF_SHARE = "off its share"
+OF_UNDISTURBED = "off undisturbed"
+MS_ABOVE = "ms above unloaded"
+P99_MS = "p99 ms"
+OF_RATE = "of the rate"
 
 KIB = 1024
 SMALL_BYTES = 100
@@ -109,6 +115,59 @@ IDLE_10K = Case(
     more_is_better=False,
     count=10_000,
 )
+SHARES_100, SHARES_10K, SHARES_1M, SHARES_MIXED = (
+    Case(
+        f"shares-{name}",
+        Group.SHARES,
+        f"weights 1:2:4, {title}",
+        OFF_SHARE,
+        MB_PER_S,
+        more_is_better=False,
+        size=size,
+    )
+    for name, title, size in (
+        ("100", "100 B datagrams", SMALL_BYTES),
+        ("10k", "10 kB datagrams", 10_000),
+        ("1m", "1 MiB datagrams", 1024 * KIB),
+        ("mixed", "1 MiB : 10 kB : 100 B", 0),
+    )
+)
+STALLED = Case(
+    "stalled",
+    Group.SHARES,
+    "rates beside one that does not read",
+    OF_UNDISTURBED,
+    MB_PER_S,
+    more_is_better=False,
+)
+URGENT = Case(
+    "urgent",
+    Group.SHARES,
+    "urgent beside bulk, 8 Mbit/s, 20 ms",
+    MS_ABOVE,
+    P99_MS,
+    more_is_better=False,
+)
+LONG_FAT = Case(
+    "long-fat", Group.SHARES, "goodput, 1 Gbit/s, 60 ms one way", OF_RATE, MB_PER_S, size=1024 * KIB
+)
+LONG_FAT_RTT = Case(
+    "long-fat-rtt",
+    Group.SHARES,
+    "goodput, 1 Gbit/s, 60 ms there and back",
+    OF_RATE,
+    MB_PER_S,
+    size=1024 * KIB,
+)
+BUSY_PROTOCOLS = Case(
+    "busy-protocols",
+    Group.SHARES,
+    "busy protocols, 100 B datagrams",
+    CPU_S_PER_MILLION,
+    DATAGRAMS_PER_S,
+    more_is_better=False,
+    count=250,
+)
 CASES = (
     BULK_64K,
     BULK_1M,
@@ -120,6 +179,15 @@ CASES = (
     HANDSHAKE_GAINS,
     IDLE_1K,
     IDLE_10K,
+    SHARES_100,
+    SHARES_10K,
+    SHARES_1M,
+    SHARES_MIXED,
+    STALLED,
+    URGENT,
+    LONG_FAT,
+    LONG_FAT_RTT,
+    BUSY_PROTOCOLS,
 )
 
 
@@ -170,6 +238,8 @@ class Source:
     measure: Measure
     also: tuple[str, ...] = ()
     "Names of further measurements that the same call makes."
+    once: bool = False
+    "One round of it is long enough."
 
     @property
     def name(self) -> str:

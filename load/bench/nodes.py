@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,10 +158,22 @@ def running(*names: str) -> Iterator[list[Node]]:
 @contextmanager
 def connected() -> Iterator[tuple[Node, Node]]:
     """Two nodes; the first one has dialled the second. Raises: PhaseError."""
+    with connected_through(lambda place: place) as nodes:
+        yield nodes
+
+
+@contextmanager
+def connected_through(before: Callable[[str], str]) -> Iterator[tuple[Node, Node]]:
+    """As ``connected``; ``before`` puts something in front of a place and says where that is."""
     with running("a", "b") as (first, second):
-        try:
-            with blocking.attach(first.run_dir, name="dialler") as node:
-                node.dial(f"dp2p://{second.status['key']}@{second.place}", DIAL_S)
-        except Dp2pError as error:
-            raise PhaseError(f"dial: {error}") from error
+        _dial(first, second, before(second.place))
         yield first, second
+
+
+def _dial(first: Node, second: Node, place: str) -> None:
+    """Connect the first to the second, which answers at ``place``. Raises: PhaseError."""
+    try:
+        with blocking.attach(first.run_dir, name="dialler") as node:
+            node.dial(f"dp2p://{second.status['key']}@{place}", DIAL_S)
+    except Dp2pError as error:
+        raise PhaseError(f"dial: {error}") from error

@@ -25,6 +25,7 @@ MODULES = (
     "handshake",
     "shard_idle",
     "application",
+    "shares",
 )
 
 

@@ -62,6 +62,8 @@ def run(registry: Registry, settings: Settings, progress: Progress) -> Results:
     for sources in by_case.values():
         for turn in range(settings.rounds):
             for source in sources:
+                if turn and source.once:
+                    continue
                 progress(f"{source.name}, round {turn + 1} of {settings.rounds}")
                 _measure(source, settings, results)
     return results

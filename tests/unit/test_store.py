@@ -226,6 +226,8 @@ def test_what_was_wrong_stays_so_until_a_newer_record_comes(store: PeerStore) ->
     assert introducers(store) == 1
     store.add_record(record(1, seq=3), NOW + 3)
     assert introducers(store) == 1
+    store.introduced(key(1), key(2), NETWORKS[0], NOW + 3, seq=2)  # the old one once more
+    assert introducers(store) == 1
     store.introduced(key(1), key(2), NETWORKS[0], NOW + 3)
     assert introducers(store) == 2
 
