@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -178,6 +180,54 @@ def test_the_cap_on_peers(
     shard.send(bus.LinkReady(report=report(1)))
     shard.send(bus.LinkReady(report=report(2, OTHER_KEY)))
     assert shard.expect(bus.Close) == bus.Close(link=2, reason="full")
+
+
+def key_beside(coordinator: Coordinator, *, smaller: bool) -> str:
+    """A key whose node-ID is smaller than the coordinator's, or larger. The smaller one chooses
+    among links.
+    """
+    own = ids.node_id(ids.from_text(coordinator.identity.key))
+    candidates = (hashlib.sha256(b"%d" % number).digest() for number in itertools.count())
+    return next(ids.to_text(key) for key in candidates if (ids.node_id(key) < own) is smaller)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_who_chooses_probes_the_older_of_two_links(
+    coordinator: Coordinator, shard: FakeShard, alive: bool
+) -> None:
+    key = key_beside(coordinator, smaller=False)
+    shard.send(bus.LinkReady(report=report(1, key)))
+    assert shard.expect(bus.Admit).wait is False
+    shard.send(bus.LinkUp(link=1))
+    shard.send(bus.LinkReady(report=report(2, key)))
+    assert shard.expect(bus.Probe).link == 1
+    shard.send(bus.Probed(link=1, alive=alive))
+    closed = bus.Close(link=2 if alive else 1, reason="duplicate")
+    assert shard.expect(bus.Close) == closed
+    if not alive:
+        assert shard.expect(bus.Admit).link == 2
+
+
+def test_who_does_not_choose_admits_what_the_peer_takes(
+    coordinator: Coordinator, shard: FakeShard
+) -> None:
+    key = key_beside(coordinator, smaller=True)
+    for link in (1, 2):
+        shard.send(bus.LinkReady(report=report(link, key)))
+        admitted = shard.expect(bus.Admit)
+        assert (admitted.link, admitted.wait) == (link, True)
+    shard.send(bus.LinkUp(link=1))
+    shard.send(bus.LinkUp(link=2))
+    assert shard.expect(bus.Close) == bus.Close(link=1, reason="duplicate")
+
+
+def test_a_ticket_is_given_out_once(coordinator: Coordinator, shard: FakeShard) -> None:
+    name, psk = bytes(16), bytes([1]) * 32
+    shard.send(bus.LinkReady(report=report(1), accept_ticket=name + psk))
+    for link, found in ((2, (psk, KEY)), (3, (None, None))):
+        shard.send(bus.TicketAsked(link=link, name=name))
+        answer = shard.expect(bus.Ticket)
+        assert (answer.link, answer.psk, answer.key) == (link, *found)
 
 
 # --- dials ---
