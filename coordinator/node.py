@@ -31,7 +31,7 @@ from dp2p.logs import Log
 
 SETTLE_S = 3.0  # for shards to find a coordinator that begins: reconnect, heartbeat, hello
 TICK_S = 1.0  # sessions, deadlines and shards are looked at this often at least
-
+HELLO_S = 1.0  # for a new record to be in the hellos of all shards
 CENSUS_S = 3600.0  # peers that stay connected are remembered as such this often
 LOGGED = (32, 1.0), (160, 0.2)
 "Lines of a kind in the log that peers can cause, and of all five: at once, and one more each (s)."
@@ -332,8 +332,17 @@ class Node:
         others = [other for other in self.peers if other.up and other.peer != link.peer]
         now, wall = self._clock(), self._wall()
         self._do(self.acquaintance.up(link, others, self.registry.names, now, wall))
+        self._tell_record(link, now)
         link.report = msgspec.structs.replace(report, record=None)  # the store has it
         self._dialled(self.dialer.link_up(link, now))
+
+    def _tell_record(self, link: peers.Link, now: float) -> None:
+        """To a peer that read this node's hello before the record was in it, and was not up yet
+        when the record was told to all.
+        """
+        began = now - self._settings.limits.handshake_deadline_s - HELLO_S
+        if record := self._own.made_after(began):
+            self._do(self.acquaintance.renewed(record, [link.id], now))
 
     def _link_down(self, index: int, down: bus.LinkDown, now: float) -> None:
         link_id = peers.LinkId(index, down.link)

@@ -36,6 +36,7 @@ class OwnRecord:
         "What no record can say."
         self._due: float | None = None
         self._next = float("-inf")
+        self._made = float("-inf")
         self.record: NodeRecord | None = None
         "None until it was made first."
 
@@ -71,5 +72,9 @@ class OwnRecord:
             log.error("no record of this node can be made", why=str(error))
             self._refused = self._wanted
             return None
-        self._said = self._wanted
+        self._said, self._made = self._wanted, now
         return self.record
+
+    def made_after(self, then: float) -> NodeRecord | None:
+        """The record, if what was written at ``then`` or before cannot have it."""
+        return self.record if self._made > then else None

@@ -268,7 +268,7 @@ class FakeNode:
 
         self.do(task)
 
-    def notice(self, kind: str, **fields: str | bool | None) -> None:
+    def notice(self, kind: str, **fields: str | float | bool | None) -> None:
         """An event for those who have subscribed."""
 
         def task() -> None:
@@ -300,12 +300,19 @@ class FakeNode:
                     socket.recv()
                     self._work()
                 elif not socket.closed:
-                    identity, message = socket.recv_multipart()
-                    shard = sockets[socket]
-                    if shard is None:
-                        self._on_control(identity, message)
-                    else:
-                        shard.handle(identity, message)
+                    self._serve(socket, sockets[socket])
+
+    def _serve(self, socket: zmq.Socket[bytes], shard: Shard | None) -> None:
+        identity, message = socket.recv_multipart()
+        try:
+            if shard is None:
+                self._on_control(identity, message)
+            else:
+                shard.handle(identity, message)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self.counts["asked and gone"] += 1  # as a node counts them
 
     def _work(self) -> None:
         while not self._tasks.empty():

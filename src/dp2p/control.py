@@ -7,6 +7,7 @@ Source: docs/spec/app-api.md, "Control". JSON, one object a message. A request c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -212,7 +213,7 @@ class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
     'One of those in docs/spec/app-api.md, "Notices".'
     at: float
     "Seconds since 1970."
-    fields: dict[str, str | int | float | bool | None]
+    fields: Mapping[str, str | float | bool | None]
 
 
 AnyEvent = ShardUp | ShardDown | Notice

@@ -9,6 +9,7 @@ import pytest
 from coordinator_world import KEYS, FakeShard, World
 from dp2p import bus, ids, introduction
 from dp2p.coordinator import node as node_module
+from dp2p.coordinator import own_record
 from dp2p.coordinator.targets import Phase
 from dp2p.introduction import Find
 
@@ -134,3 +135,29 @@ def test_peers_cannot_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     at_once, _ = node_module.LOGGED[0]
     assert lines.count("fallback") == at_once
     assert world.node.acquaintance.counters.fallbacks == 200
+
+
+def test_a_record_that_is_newer_than_a_hello_is_told_once_the_link_is_up() -> None:
+    """The peer read the hello before there was a record, and was not up when all were told."""
+    world, shard = settled()
+    node = cast(Any, world.node)
+    key = chooser_of(world)
+    link = ready(shard, key)
+    deliver(world, shard)
+    world.wait(0.0)
+    world.now += own_record.SETTLE_S
+    world.wait(0.0)
+    kind, body = introduction.encode(introduction.Record(record=node._own.record.signed))
+    told = bus.TellPeer(link=link, type=kind, body=body)
+    assert told not in shard.told
+    shard.say(bus.LinkUp(link=link))
+    assert told in deliver(world, shard)
+
+    world.now += node._settings.limits.handshake_deadline_s + node_module.HELLO_S
+    world.wait(0.0)
+    late = ready(shard, next(other for other in KEYS if other != key))
+    shard.say(bus.LinkUp(link=late))
+    heard = [one for one in deliver(world, shard) if isinstance(one, bus.TellPeer)]
+    types = [one.type for one in heard if one.link == late]
+    assert types
+    assert kind not in types

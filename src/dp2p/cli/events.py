@@ -138,7 +138,7 @@ def as_line(notice: control.Notice) -> str:
     """For people: when, and what has happened."""
     moment = datetime.fromtimestamp(notice.at, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     sentence = _SENTENCES.get(notice.kind)
-    return f"{moment} {_any(notice) if sentence is None else sentence(notice.fields)}"
+    return f"{moment} {_any(notice) if sentence is None else sentence(dict(notice.fields))}"
 
 
 def _fallback(fields: Fields) -> str:

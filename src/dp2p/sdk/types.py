@@ -145,7 +145,7 @@ class Notice(Event):
     'See docs/spec/app-api.md, "Notices"; a later node may say more.'
     at: float
     "Seconds since 1970."
-    fields: Mapping[str, str | int | float | bool | None] = field(hash=False)
+    fields: Mapping[str, str | float | bool | None] = field(hash=False)
     "Those of its kind. Keys are public keys, base32."
 
 
