@@ -1,6 +1,7 @@
 """``python store_writer.py PATH FIRST``: write batches to a peer store until killed.
 
-Says the number of each batch on stdout, once it is committed. Checkpoints run all the while.
+Says the number of each batch on stdout, once it is committed. A checkpoint follows each, while the
+next one is being written.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ def main() -> None:
     """Write for ever."""
     store = PeerStore(Path(sys.argv[1]), max_peers=MAX_PEERS, limits=LIMITS)
 
+    committed = threading.Event()
+
     def checkpoint() -> None:
-        while True:
+        while committed.wait():  # a thread that only asked would take the writer's turns
+            committed.clear()
             store.checkpoint()
 
     threading.Thread(target=checkpoint, daemon=True).start()
@@ -46,6 +50,7 @@ def main() -> None:
     while True:
         write_batch(store, batch)
         store.commit()
+        committed.set()
         print(batch, flush=True)
         batch += 1
 
