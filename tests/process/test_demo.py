@@ -33,6 +33,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def endless(folder: Path) -> Path:
+    """The same, with a file that takes minutes: whatever is done to the demo comes before its end."""
+    with (folder / "endless").open("wb") as file:
+        file.truncate(64 << 30)  # a hole, which takes no space
+    return folder
+
+
+@pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of who runs the tests reaches the nodes."""
     monkeypatch.setenv("DP2P_LIMITS_MAX_PEERS", "0")
@@ -97,8 +105,8 @@ def test_a_file_that_stands_in_the_way_is_a_failure(folder: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_what_it_started(folder: Path, number: signal.Signals) -> None:
-    process = demo(folder)
+def test_it_stops_what_it_started(endless: Path, number: signal.Signals) -> None:
+    process = demo(endless)
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
     assert any(" connected to " in line for line in lines)
@@ -110,8 +118,8 @@ def test_it_stops_what_it_started(folder: Path, number: signal.Signals) -> None:
     assert ended(children)
 
 
-def test_a_dead_node_is_named_with_its_log(folder: Path) -> None:
-    process = demo(folder)
+def test_a_dead_node_is_named_with_its_log(endless: Path) -> None:
+    process = demo(endless)
     assert process.stdout is not None
     assert any(" connected to " in line for line in iter(process.stdout.readline, ""))
     nodes = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
