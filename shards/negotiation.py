@@ -87,24 +87,32 @@ class Negotiation:
         self.joined: dict[str, Join] = {}
         self._ours: dict[str, ProtocolEntry] = {}
         self._theirs: Mapping[str, Offer] = {}
-        self._generation = 0
+        self._generation = self._acknowledged = 0
+        self._changed = False
+        "``_ours`` is not what the peer was told last."
         self._waiting: dict[str, tuple[int, set[int]]] = {}
         "Withdrawn names: the generation whose acknowledgement frees them, and their numbers."
         self._withdrawn: list[int] = []
 
     def set_ours(self, entries: Iterable[ProtocolEntry]) -> Protocols | None:
         """Take this node's protocols. Returns the list to send to the peer, or None when nothing
-        changed for it; ``settle`` must follow. Call it again after an acknowledgement, which may
-        free what was held back.
+        changed for it or it has not acknowledged the one before; ``settle`` must follow. Call it
+        again after an acknowledgement, which may free what was held back.
         """
         ours = self._offerable(choose(entries, self.peer))
-        if self._generation and ours == self._ours:
-            return None
+        told = self._acknowledged == self._generation
+        if not told:  # what goes, goes at once; what comes must be in a list first
+            ours = {name: entry for name, entry in self._ours.items() if ours.get(name) == entry}
+        first = self._generation == 0
+        self._changed |= first or ours != self._ours
         before, self._ours = self._ours, ours
-        self._generation += 1
         for name, old in before.items():
             if name not in ours or ours[name].number != old.number:
                 self._withdraw(name, old.number)
+        if not (told and self._changed):
+            return None
+        self._changed = False
+        self._generation += 1
         return Protocols(
             generation=self._generation,
             protocols=[offer(entry.number, entry.spec) for entry in ours.values()],
@@ -127,7 +135,7 @@ class Negotiation:
     def _withdraw(self, name: str, number: int) -> None:
         """The peer may send to ``number`` until it acknowledges, joined or not."""
         _, numbers = self._waiting.get(name, (0, set()))
-        self._waiting[name] = (self._generation, numbers | {number})
+        self._waiting[name] = (self._generation + 1, numbers | {number})
         self._withdrawn.append(number)
 
     def set_theirs(self, protocols: Protocols) -> None:
@@ -136,6 +144,7 @@ class Negotiation:
 
     def acknowledged(self, generation: int) -> list[int]:
         """The peer has our list of ``generation`` in force: returns numbers to bury."""
+        self._acknowledged = max(self._acknowledged, min(generation, self._generation))
         free = [name for name, (since, _) in self._waiting.items() if since <= generation]
         return [number for name in free for number in self._waiting.pop(name)[1]]
 

@@ -199,6 +199,7 @@ def test_applications_are_told_how_the_peer_is_trusted() -> None:
     shard.hear(ControlType.PROTOCOLS, peers_list(1, CHAT))
     assert not shard.admit(trust="resumed", introducers=4)
     shard.hear(ControlType.PROTOCOLS, peers_list(2, CHAT, FILES))
+    shard.hear(ControlType.ACK, ACK)
     shard.links.set_protocols([CHAT, FILES])
     ups = [body for kind, _, body in shard.apps.told if kind == Kind.UP]
     assert [body["protocol"] for body in ups] == ["chat", "files"]

@@ -107,10 +107,43 @@ def test_the_first_list_is_sent_even_when_empty() -> None:
     first = negotiation.set_ours([])
     assert first == Protocols(generation=1, protocols=[])
     assert negotiation.set_ours([]) is None
+    assert negotiation.acknowledged(1) == []
     second = negotiation.set_ours([entry()])
     assert second is not None
     assert (second.generation, second.protocols[0].name) == (2, "chat")
     assert negotiation.set_ours([entry()]) is None
+
+
+def test_one_list_is_under_way_at_a_time() -> None:
+    """What changes meanwhile goes into one list behind the acknowledgement: registering many
+    protocols in a row must not queue as many lists. What is withdrawn stops at once.
+    """
+    negotiation = Negotiation(PEER)
+    negotiation.set_ours([entry(number=3), entry("files", number=4)])
+    assert len(settled(negotiation, *map(offered, ("chat", "files", "late"), (7, 8, 9))).open) == 2
+    ours = [entry("files", number=4)]
+    for number in range(5, 50):
+        ours.append(entry("late" if number == 5 else f"protocol-{number}", number=number))
+        assert negotiation.set_ours(ours) is None
+        change = negotiation.settle()
+        assert not change.open  # the peer must know of it first
+        assert change.tombstone == ([3] if number == 5 else [])
+        assert [one.name for one, _ in change.close] == (["chat"] if number == 5 else [])
+    assert negotiation.acknowledged(1) == []  # the peer has not heard yet that 3 is gone
+    told = negotiation.set_ours(ours)
+    assert told is not None
+    assert (told.generation, len(told.protocols)) == (2, 46)
+    assert [one.name for one in negotiation.settle().open] == ["late"]
+    assert negotiation.set_ours([*ours, entry("more", number=100)]) is None
+    assert negotiation.acknowledged(2) == [3]
+
+
+def test_an_acknowledgement_of_what_was_never_said_is_one_of_the_last_list() -> None:
+    negotiation = Negotiation(PEER)
+    negotiation.set_ours([entry(number=3)])
+    negotiation.acknowledged(1 << 50)
+    assert negotiation.set_ours([entry(number=3), entry("files", number=4)]) is not None
+    assert negotiation.set_ours([entry(number=3)]) is None
 
 
 def test_nothing_changes_twice() -> None:
@@ -184,6 +217,7 @@ def test_a_protocol_that_changes_under_one_number(changed: ProtocolEntry) -> Non
     negotiation = Negotiation(PEER)
     negotiation.set_ours([entry(number=3)])
     (joined,) = settled(negotiation, offered()).open
+    negotiation.acknowledged(1)
     protocols = negotiation.set_ours([changed])
     assert protocols is not None
     assert not protocols.protocols
