@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def endless(folder: Path) -> Path:
-    """The same, with a file that takes minutes: whatever is done to the demo comes before its end."""
+    """The same with a file that takes minutes: what is done to the demo comes before its end."""
     with (folder / "endless").open("wb") as file:
         file.truncate(64 << 30)  # a hole, which takes no space
     return folder
