@@ -5,25 +5,57 @@
 
 #include "engine.h"
 
-enum { ACCEPTS_PER_EVENT = 64 };
+enum { ACCEPTS_PER_EVENT = 64, NETWORKS_TRIED = 16 };
 
-/* Whether the source of `remote`, and its network, may have one more link in its handshake. */
-static bool source_has_room(const dp_node *node, const struct dp_address *remote) {
-    uint32_t source = 0, network = 0;
-    const struct link *link = node->timers[LINK_TIMER_HANDSHAKE].head;
+/* Inbound links in their handshakes that share something with an address. */
+struct crowd {
+    uint32_t source, network;
+    struct link *oldest; /* of the network */
+};
+
+static struct crowd crowd_of(const dp_node *node, const struct dp_address *remote) {
+    struct crowd crowd = {0};
+    struct link *link = node->timers[LINK_TIMER_HANDSHAKE].head;
     for (; link; link = link->timer_next) {
         if (link->initiator || !same_network(&link->remote, remote))
             continue;
-        network++;
-        source += same_source(&link->remote, remote);
+        if (crowd.network++ == 0)
+            crowd.oldest = link;
+        crowd.source += same_source(&link->remote, remote);
     }
-    return source < node->config.max_handshakes_per_address &&
-           network < node->config.max_handshakes_per_network;
+    return crowd;
+}
+
+/* Who gives way when all places for handshakes are taken: the oldest of the network that has most
+ * of them, as far as every sixteenth part of the list shows it. So a flood drives out itself, and
+ * one from everywhere must begin anew as often as places are taken, not once in a deadline. */
+static struct link *giving_way(const dp_node *node) {
+    const struct link_list *list = &node->timers[LINK_TIMER_HANDSHAKE];
+    struct crowd busiest = {0};
+    uint32_t step = list->count / NETWORKS_TRIED + 1, at = 0;
+    for (const struct link *link = list->head; link; link = link->timer_next) {
+        if (at++ % step != 0 || link->initiator)
+            continue;
+        struct crowd crowd = crowd_of(node, &link->remote);
+        if (crowd.network > busiest.network)
+            busiest = crowd;
+    }
+    return busiest.oldest;
 }
 
 static bool has_room(const dp_node *node, const struct dp_address *remote) {
-    return node->links.count < node->config.max_links &&
-           node->pending_inbound < node->config.max_handshakes && source_has_room(node, remote);
+    struct crowd crowd = crowd_of(node, remote);
+    if (node->links.count >= node->config.max_links ||
+        crowd.source >= node->config.max_handshakes_per_address ||
+        crowd.network >= node->config.max_handshakes_per_network)
+        return false;
+    if (node->pending_inbound < node->config.max_handshakes)
+        return true;
+    struct link *link = giving_way(node);
+    if (!link)
+        return false;
+    link_down(link, DP_E_LIMIT, 0);
+    return true;
 }
 
 static void welcome(struct dp_engine *engine, int fd, const struct dp_address *remote) {

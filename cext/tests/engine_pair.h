@@ -120,12 +120,20 @@ static inline void dial_one(int family, uint16_t port, const uint8_t *ticket) {
     CHECK(link == links[0] || asks);
 }
 
-static inline int raw_connect(uint16_t port) {
+/* A bare connection from 127.0.`network`.1. */
+static inline int raw_connect_from(uint8_t network, uint16_t port) {
+    struct sockaddr_in from = {.sin_family = AF_INET};
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK | (uint32_t)network << 8);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    CHECK(fd >= 0 && (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 || errno == EINPROGRESS));
+    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&from, sizeof from) == 0);
+    CHECK(connect(fd, (struct sockaddr *)&to, sizeof to) == 0 || errno == EINPROGRESS);
     return fd;
+}
+
+static inline int raw_connect(uint16_t port) {
+    return raw_connect_from(0, port);
 }
 
 #endif

@@ -85,10 +85,7 @@ static void test_caps(void) {
     static const struct {
         int id;
         uint32_t links, handshakes, per_address, per_network, accepted;
-    } ROWS[] = {{1, 100, 100, 4, 100, 4},
-                {2, 100, 5, 100, 100, 5},
-                {3, 6, 100, 100, 100, 6},
-                {4, 100, 100, 100, 3, 3}};
+    } ROWS[] = {{1, 100, 100, 4, 100, 4}, {2, 6, 100, 100, 100, 6}, {3, 100, 100, 100, 3, 3}};
     for (size_t row = 0; row < sizeof ROWS / sizeof ROWS[0]; row++) {
         struct dp_node_config config = pair_config();
         struct dp_address address = local(4, 0);
@@ -107,6 +104,43 @@ static void test_caps(void) {
             close(fds[i]);
         POLL_UNTIL(stats_of(1).links == 0);
         CHECK_ROW(ROWS[row].id, stats_of(1).handshakes_pending == 0);
+        stop();
+    }
+}
+
+static bool hung_up(int fd) {
+    char byte;
+    return recv(fd, &byte, 1, MSG_DONTWAIT) == 0 || (errno != EAGAIN && errno != ENOTCONN);
+}
+
+/* When all places for handshakes are taken, the oldest of the busiest network gives way. */
+static void test_giving_way(void) {
+    static const struct {
+        int id;
+        uint8_t from[6]; /* networks, as they come; there is room for five */
+        int gone;
+    } ROWS[] = {{1, {1, 2, 2, 1, 2, 3}, 1},
+                {2, {1, 2, 2, 1, 2, 2}, 1},
+                {3, {1, 2, 3, 4, 5, 6}, 0},
+                {4, {4, 2, 3, 3, 5, 5}, 2}};
+    for (size_t row = 0; row < sizeof ROWS / sizeof ROWS[0]; row++) {
+        struct dp_node_config config = pair_config();
+        struct dp_address address = local(4, 0);
+        int fds[6];
+        config.max_handshakes = 5;
+        start(&config);
+        CHECK(dp_engine_listen(engines[1], &address, &address.port) == DP_OK);
+        for (uint32_t i = 0; i < 6; i++) {
+            fds[i] = raw_connect_from(ROWS[row].from[i], address.port);
+            POLL_UNTIL(stats_of(1).links + stats_of(1).handshakes_failed == i + 1);
+        }
+        POLL_UNTIL(hung_up(fds[ROWS[row].gone]));
+        for (int i = 0; i < 6; i++) {
+            CHECK_ROW(ROWS[row].id, hung_up(fds[i]) == (i == ROWS[row].gone));
+            close(fds[i]);
+        }
+        CHECK_ROW(ROWS[row].id, stats_of(1).links_refused == 0);
+        POLL_UNTIL(stats_of(1).links == 0);
         stop();
     }
 }
@@ -235,6 +269,7 @@ int main(void) {
     test_vanish();
     test_caps();
     test_sources();
+    test_giving_way();
     test_no_family();
     test_descriptors();
     test_watch();
