@@ -26,9 +26,14 @@ enum {
     DP_DATAGRAM_MAX = 16777216, /* bytes of the largest datagram */
     DP_DATAGRAM_COST = 16,      /* bytes of credit a datagram costs beyond its payload */
     DP_CLASS_COUNT = 3,
+    DP_GROUP_COUNT = 256, /* flows of one group share caps and counters */
+    DP_LIFTS_MAX = 8,
     DP_TICKET_NAME_LEN = 16,
     DP_TICKET_LEN = 48 /* name | psk (32, secret) */
 };
+
+/* The highest rate that can be set, in bytes a second. */
+#define DP_RATE_MAX 0x10000000000
 
 enum dp_priority { DP_URGENT = 0, DP_NORMAL = 1, DP_BULK = 2 };
 
@@ -117,6 +122,13 @@ struct dp_link_info {
     uint32_t flows;
 };
 
+/* Datagrams of the types `first` to `last` are more urgent than their flow: while one is queued, the
+ * flow is in the class `priority`, so that what stands before it goes faster too. */
+struct dp_lift {
+    uint16_t first, last;
+    uint8_t priority; /* enum dp_priority, above that of the flow */
+};
+
 /* A flow to be opened; see dp_flow_open. */
 struct dp_flow_config {
     uint32_t sink;         /* the application */
@@ -128,6 +140,16 @@ struct dp_flow_config {
     uint32_t types;        /* types run from 0 to types - 1 */
     uint32_t window;       /* bytes granted to the peer */
     uint32_t peer_window;  /* bytes granted by the peer */
+    uint8_t group;         /* all flows of one protocol have the same */
+    uint8_t lift_count;
+    struct dp_lift lifts[8]; /* DP_LIFTS_MAX */
+};
+
+/* What applications' datagrams cost (payload and DP_DATAGRAM_COST each) since the node began. Down
+ * counts a datagram when it begins to arrive, up what has left. */
+struct dp_usage {
+    uint64_t up_bytes, down_bytes;
+    bool up_short, down_short; /* the cap held something back since this was last asked */
 };
 
 struct dp_stats {
@@ -249,6 +271,19 @@ int dp_flow_bury(dp_node *node, uint64_t link, uint8_t number);
 /* Drop what comes for `number` until dp_flow_bury, whether or not a flow has it. Errors: DP_E_STATE
  * when the link is not open. */
 int dp_flow_tombstone(dp_node *node, uint64_t link, uint8_t number);
+
+/* --- caps --- */
+
+/* Cap what the applications' datagrams of all links, of a group of flows, or of a link may cost, in
+ * bytes a second; 0 = no cap. What goes up waits its turn here; what comes down is held back by
+ * granting the peers less credit. Errors: DP_E_ARGUMENT for a rate above DP_RATE_MAX, a group from
+ * DP_GROUP_COUNT on, an unknown link. */
+int dp_node_limit(dp_node *node, uint64_t up, uint64_t down);
+int dp_group_limit(dp_node *node, uint32_t group, uint64_t up, uint64_t down);
+int dp_link_limit(dp_node *node, uint64_t link, uint64_t up, uint64_t down);
+/* Counted whether or not there is a cap. Errors: DP_E_ARGUMENT. */
+int dp_node_usage(dp_node *node, struct dp_usage *out);
+int dp_group_usage(dp_node *node, uint32_t group, struct dp_usage *out);
 
 /* --- engine --- */
 

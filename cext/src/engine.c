@@ -71,6 +71,8 @@ static void dispatch(struct dp_engine *engine, const struct epoll_event *event, 
 
 /* How long epoll may sleep. */
 static int sleep_ms(const struct dp_engine *engine, int timeout_ms, uint64_t next_ms) {
+    uint64_t caps_ms = caps_due(engine->node); /* of who has come to wait since the tick */
+    next_ms = caps_ms < next_ms ? caps_ms : next_ms;
     if (engine->node->dirty || engine->node->busy)
         return 0;
     if (next_ms == UINT64_MAX)

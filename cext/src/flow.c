@@ -20,6 +20,17 @@ void flow_queue(struct flow *f, struct item *item, struct position cost) {
     f->send.accepted.bytes += cost.bytes;
 }
 
+uint8_t flow_class(const struct flow *f) {
+    uint8_t c = 0;
+    while (c < f->own_priority && f->lifted[c] <= f->send.sent.datagrams)
+        c++;
+    return c;
+}
+
+uint64_t flow_cost_sent(const struct flow *f) {
+    return f->send.sent.bytes + (f->send.head ? f->send.head->offset : 0);
+}
+
 static uint32_t item_len(const struct item *it) {
     return load32(it->lengths + 4 * (size_t)it->index);
 }

@@ -6,8 +6,10 @@
 #define DP2P_FLOW_H
 
 #include "builder.h"
+#include "meter.h"
 #include "segment.h"
 
+struct group;
 struct link;
 struct sink;
 
@@ -49,6 +51,7 @@ struct receive_state {
     struct position received;
     struct position consumed;
     uint64_t limit; /* as announced to the peer */
+    uint64_t free;  /* of it, up to here no meter was charged: that happens on arrival */
     struct builder builder;
 };
 
@@ -58,7 +61,14 @@ struct flow {
     uint64_t handle;
     uint32_t max_datagram, types, window;
     uint8_t number, peer_number;
-    uint8_t priority, weight;
+    uint8_t priority, weight; /* priority: the class it is in now */
+    uint8_t own_priority;     /* that of its protocol */
+    uint8_t lift_count;
+    struct dp_lift lifts[DP_LIFTS_MAX];
+    uint64_t
+        lifted[DP_CLASS_COUNT]; /* datagrams to be sent before it may leave a class downwards */
+    struct group *group;        /* NULL for a link's control flow */
+    struct waiter up, down;     /* for its group to send; for any meter, with credit to grant */
     struct send_state send;
     struct receive_state receive;
     int32_t deficit;          /* scheduler: bytes it may still send in this round */
@@ -77,6 +87,11 @@ struct tail {
     const uint8_t *data; /* valid until the message is released */
     size_t len;          /* 0: none */
 };
+
+/* The class it must be in, by what is queued. */
+uint8_t flow_class(const struct flow *flow);
+/* Cost of all that was sent, with the payload of an unfinished datagram. */
+uint64_t flow_cost_sent(const struct flow *flow);
 
 /* Write segments of queued datagrams: at most `room` bytes, and no further datagram once `budget`
  * bytes are written. Returns bytes written; 0 when the rest of a frame is too small to bother.

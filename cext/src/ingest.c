@@ -57,6 +57,18 @@ static int check_columns(const struct flow *flow, const struct columns *c) {
     return flow->send.accepted.bytes + cost <= flow->send.limit ? DP_OK : DP_E_CREDIT;
 }
 
+/* Note what of a record is more urgent than its protocol. */
+static void note_lifts(struct flow *flow, const struct columns *c) {
+    uint64_t before = flow->send.accepted.datagrams;
+    for (uint32_t i = 0; i < c->count; i++) {
+        uint16_t type = load16(c->types + 2 * (size_t)i);
+        for (const struct dp_lift *l = flow->lifts; l < flow->lifts + flow->lift_count; l++)
+            if (type >= l->first && type <= l->last)
+                flow->lifted[l->priority] = before + i + 1;
+    }
+    sched_set_class(&flow->link->sched, flow, flow_class(flow));
+}
+
 static int queue_data(struct flow *flow, struct blob *blob, const struct record *r) {
     struct columns c;
     int rc = columns_of(r, &c);
@@ -74,6 +86,8 @@ static int queue_data(struct flow *flow, struct blob *blob, const struct record 
                           .count = c.count};
     blob->items++;
     struct position cost = {c.count, c.payload_len + (uint64_t)c.count * DP_DATAGRAM_COST};
+    if (flow->lift_count)
+        note_lifts(flow, &c);
     flow_queue(flow, item, cost);
     sched_add(&flow->link->sched, flow);
     link_mark(flow->link);

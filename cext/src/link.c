@@ -65,6 +65,7 @@ int link_new(struct dp_node *node, struct link **out, bool initiator, const stru
     link->last_in_ms = now_ms;
     if (remote)
         link->remote = *remote;
+    caps_init_link(link);
     int rc = table_add(&node->links, link, &link->handle);
     if (rc == DP_OK)
         rc = shake_start(link, known);
@@ -142,6 +143,8 @@ static void forget_credit(struct flow *flow) {
 static void free_flow(struct flow *flow) {
     struct dp_node *node = flow->link->node;
     sched_remove(&flow->link->sched, flow);
+    meter_leave(&flow->up);
+    meter_leave(&flow->down);
     forget_credit(flow);
     if (flow->sink)
         sink_forget_flow(flow);
@@ -182,19 +185,28 @@ static int index_flows(struct link *link) {
 static void init_flow(struct flow *flow, const struct dp_flow_config *c) {
     flow->number = c->number;
     flow->peer_number = c->peer_number;
-    flow->priority = c->priority;
+    flow->priority = flow->own_priority = c->priority;
     flow->weight = c->weight;
     flow->max_datagram = c->max_datagram;
     flow->types = c->types;
     flow->window = c->window;
-    flow->receive.limit = c->window;
+    flow->receive.limit = flow->receive.free = c->window;
+    flow->lift_count = c->lift_count;
+    memcpy(flow->lifts, c->lifts, sizeof flow->lifts);
     flow->send.limit = flow->send.peer_window = c->peer_window;
+}
+
+static bool lifts_fit(const struct dp_flow_config *c) {
+    for (uint8_t i = 0; i < c->lift_count && i < DP_LIFTS_MAX; i++)
+        if (c->lifts[i].first > c->lifts[i].last || c->lifts[i].priority >= c->priority)
+            return false;
+    return c->lift_count <= DP_LIFTS_MAX;
 }
 
 static bool fits(const struct dp_flow_config *c) {
     return c->number < DP_CHANNEL_COUNT && c->peer_number < DP_CHANNEL_COUNT &&
            c->priority < DP_CLASS_COUNT && c->weight > 0 && c->max_datagram <= DP_DATAGRAM_MAX &&
-           c->types > 0 && c->types <= 65536;
+           c->types > 0 && c->types <= 65536 && lifts_fit(c);
 }
 
 int dp_flow_open(dp_node *node, uint64_t handle, const struct dp_flow_config *c, uint32_t *out) {
@@ -215,6 +227,7 @@ int dp_flow_open(dp_node *node, uint64_t handle, const struct dp_flow_config *c,
     }
     flow->link = link;
     flow->sink = sink;
+    flow->group = &node->groups[c->group];
     init_flow(flow, c);
     flow->next = link->flows;
     link->flows = flow;
@@ -273,6 +286,7 @@ static void release_all(struct link *link) {
     buffer_put(&link->node->pool, link->control_in);
     link->control_in = NULL;
     link->credit = NULL;
+    caps_end_link(link);
     link->ping_due = link->pong_due = false;
 }
 

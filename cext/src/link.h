@@ -2,6 +2,7 @@
 #ifndef DP2P_LINK_H
 #define DP2P_LINK_H
 
+#include "caps.h"
 #include "frame.h"
 #include "scheduler.h"
 
@@ -65,6 +66,8 @@ struct link {
     uint32_t flow_count;
     struct tombstones *tombstones; /* NULL while there are none */
     struct flow *credit;           /* flows with credit to announce */
+    struct caps caps;
+    struct waiter up; /* for its own meter, or the node's */
     struct link *timer_prev, *timer_next;
     struct link *next_dirty, *next_held, *next_reap;
     uint64_t bytes_in, bytes_out, datagrams_in, datagrams_out;

@@ -36,15 +36,22 @@ static void put_signals(struct link *link, struct frame_writer *w) {
     link->pong_due = link->ping_due = false;
 }
 
+/* How much further the peer may be let go: up to the window beyond what is consumed. */
+static uint64_t credit_wanted(const struct flow *flow) {
+    uint64_t end = flow->receive.consumed.bytes + caps_window(flow);
+    return end > flow->receive.limit ? end - flow->receive.limit : 0;
+}
+
 static void put_credit(struct link *link, struct frame_writer *w) {
     while (link->credit && room(w) >= CREDIT_SIZE) {
         struct flow *flow = link->credit;
         struct position at = flow->receive.consumed;
         link->credit = flow->next_credit;
         flow->credit_due = false;
-        flow->receive.limit = at.bytes + flow->window;
-        w->len += segment_put_credit(w->plain + w->len, flow->number, flow->window, at.datagrams,
-                                     at.bytes);
+        flow->receive.limit += caps_grant(flow, credit_wanted(flow));
+        w->len +=
+            segment_put_credit(w->plain + w->len, flow->number,
+                               (uint32_t)(flow->receive.limit - at.bytes), at.datagrams, at.bytes);
     }
 }
 
@@ -55,22 +62,38 @@ static void count_sent(struct link *link, struct position before, struct positio
     link->node->stats.payload_out += after.bytes - before.bytes - datagrams * DP_DATAGRAM_COST;
 }
 
+/* One turn of a flow, of at most so many bytes; false when the frame is full. */
+static bool put_turn(struct link *link, struct frame_writer *w, struct flow *flow, size_t most) {
+    struct item *done = NULL;
+    bool drained;
+    struct position before = flow->send.sent;
+    uint64_t cost = flow_cost_sent(flow);
+    size_t deficit = (size_t)flow->deficit;
+    size_t n =
+        flow_fill(flow, w->plain + w->len, most < room(w) ? most : room(w),
+                  most < deficit ? most : deficit, &done, &drained, w->closed ? NULL : &w->tail);
+    w->len += n;
+    count_sent(link, before, flow->send.sent);
+    sched_charge(&link->sched, flow, n);
+    if (drained)
+        sched_remove(&link->sched, flow);
+    if (flow->lift_count)
+        sched_set_class(&link->sched, flow, flow_class(flow));
+    caps_sent(flow, flow_cost_sent(flow) - cost);
+    items_release(link->node, done);
+    return (n > 0 || drained) && !w->tail.len;
+}
+
 static void put_datagrams(struct link *link, struct frame_writer *w) {
     struct flow *flow;
-    while ((flow = sched_next(&link->sched)) != NULL) {
-        struct item *done = NULL;
-        bool drained;
-        struct position before = flow->send.sent;
-        size_t n = flow_fill(flow, w->plain + w->len, room(w), (size_t)flow->deficit, &done,
-                             &drained, w->closed ? NULL : &w->tail);
-        w->len += n;
-        count_sent(link, before, flow->send.sent);
-        sched_charge(&link->sched, flow, n);
-        if (drained)
-            sched_remove(&link->sched, flow);
-        items_release(link->node, done);
-        if (n == 0 && !drained)
+    bool more = true;
+    while (more && (flow = sched_next(&link->sched)) != NULL) {
+        if (!caps_link_may_send(link))
             return;
+        if (caps_flow_may_send(flow))
+            more = put_turn(link, w, flow, caps_turn(flow));
+        else
+            sched_remove(&link->sched, flow); /* until its group wakes it */
     }
 }
 

@@ -78,6 +78,7 @@ static int take_datagram(struct flow *flow, const struct segment *s) {
     rc = flow_accept(flow, s->total, s->type);
     if (rc != DP_OK)
         return rc;
+    caps_received(flow, (uint64_t)s->total + DP_DATAGRAM_COST);
     return s->kind == SEGMENT_DATAGRAM ? builder_add(b, &out, s->type, s->data, s->len)
                                        : builder_begin(b, &out, s->type, s->total, s->data, s->len);
 }

@@ -51,6 +51,7 @@ int dp_node_new(dp_node **out, const struct dp_node_config *config) {
         node->config.random = draws_take;
         node->config.random_context = &node->draws;
     }
+    caps_init(node);
     table_init(&node->links, config->max_links);
     table_init(&node->flows, FLOWS_MAX);
     table_init(&node->sinks, SINKS_MAX);
@@ -219,7 +220,7 @@ static void keep_alive(struct link *link, uint64_t now_ms) {
 
 uint64_t dp_node_tick(dp_node *node, uint64_t now_ms) {
     node->now_ms = now_ms;
-    uint64_t next = UINT64_MAX;
+    uint64_t next = caps_tick(node, now_ms);
     for (int t = 0; t < LINK_TIMERS; t++) {
         struct link *link;
         while ((link = node->timers[t].head) != NULL && link->due_ms <= now_ms) {

@@ -46,6 +46,9 @@ struct dp_node {
     void (*on_resume)(struct link *link); /* the engine: the link reads again */
     uint64_t now_ms;                      /* of the latest call that said */
     struct pool pool;
+    struct meters up, down; /* those of the node, its groups and its links */
+    struct caps caps;
+    struct group groups[DP_GROUP_COUNT];
     struct event_list events;
     struct sink *busy, *busy_tail; /* sinks with messages */
     struct blob *released;

@@ -7,9 +7,7 @@ enum {
     OWED_MAX = 4 * OWED_TURN
 };
 
-void sched_add(struct scheduler *s, struct flow *f) {
-    if (f->ring)
-        return;
+void sched_return(struct scheduler *s, struct flow *f) {
     struct flow **tail = &s->tail[f->priority];
     if (*tail) {
         f->ring = (*tail)->ring;
@@ -18,6 +16,12 @@ void sched_add(struct scheduler *s, struct flow *f) {
         f->ring = f;
     }
     *tail = f;
+}
+
+void sched_add(struct scheduler *s, struct flow *f) {
+    if (f->ring || f->up.meter)
+        return;
+    sched_return(s, f);
     if (f->deficit > 0)
         f->deficit = 0; /* what was overdrawn stays owed */
 }
@@ -32,6 +36,16 @@ void sched_remove(struct scheduler *s, struct flow *f) {
     if (*tail == f)
         *tail = before == f ? NULL : before;
     f->ring = NULL;
+}
+
+void sched_set_class(struct scheduler *s, struct flow *f, uint8_t priority) {
+    bool busy = f->ring != NULL;
+    if (priority == f->priority)
+        return;
+    sched_remove(s, f);
+    f->priority = priority;
+    if (busy)
+        sched_return(s, f);
 }
 
 bool sched_busy(const struct scheduler *s) {

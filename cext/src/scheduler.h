@@ -12,8 +12,13 @@ struct scheduler {
     int32_t owed[DP_CLASS_COUNT];      /* bytes; negative after a turn that was too long */
 };
 
-void sched_add(struct scheduler *s, struct flow *flow);    /* no effect on a busy flow */
+/* No effect on a busy flow, and on one that waits for its group. */
+void sched_add(struct scheduler *s, struct flow *flow);
 void sched_remove(struct scheduler *s, struct flow *flow); /* no effect on an idle one */
+/* One that was removed while it had something to send: its deficit stays as it is. */
+void sched_return(struct scheduler *s, struct flow *flow);
+/* Change the class of a busy flow, or of an idle one. */
+void sched_set_class(struct scheduler *s, struct flow *flow, uint8_t priority);
 bool sched_busy(const struct scheduler *s);
 
 /* The flow to send from, or NULL; it may send flow->deficit bytes, which is more than 0. */

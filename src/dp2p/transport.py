@@ -22,6 +22,7 @@ __all__ = [
     "EventKind",
     "FlowConfig",
     "Known",
+    "Lift",
     "LinkInfo",
     "LinkState",
     "Mode",
@@ -31,6 +32,7 @@ __all__ = [
     "Priority",
     "Refused",
     "Status",
+    "Usage",
     "check",
     "ffi",
     "lib",
@@ -44,6 +46,9 @@ HELLO_MAX: int = lib.DP_HELLO_MAX
 KEY_LEN: int = lib.DP_KEY_LEN
 TICKET_NAME_LEN: int = lib.DP_TICKET_NAME_LEN
 TICKET_LEN: int = lib.DP_TICKET_LEN
+GROUP_COUNT: int = lib.DP_GROUP_COUNT
+LIFTS_MAX: int = lib.DP_LIFTS_MAX
+RATE_MAX: int = lib.DP_RATE_MAX
 WOKEN_EVENTS: int = lib.DP_WOKEN_EVENTS
 WOKEN_OUTPUT: int = lib.DP_WOKEN_OUTPUT
 RELEASES_PER_CALL = 256
@@ -185,6 +190,24 @@ class NodeConfig:
     send_low_water: int = 1 << 17
 
 
+class Lift(NamedTuple):
+    """Types ``first`` to ``last`` are more urgent than their flow; see ``struct dp_lift``."""
+
+    first: int
+    last: int
+    priority: Priority
+
+
+class Usage(NamedTuple):
+    """Bytes of credit cost that applications' datagrams took; see ``struct dp_usage``."""
+
+    up_bytes: int
+    down_bytes: int
+    up_short: bool
+    "The cap held something back since this was last asked."
+    down_short: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowConfig:
     """See ``struct dp_flow_config``."""
@@ -198,6 +221,10 @@ class FlowConfig:
     peer_window: int
     priority: Priority = Priority.NORMAL
     weight: int = 16
+    group: int = 0
+    "All flows of one protocol have the same."
+    lifts: tuple[Lift, ...] = ()
+    "At most ``LIFTS_MAX``."
 
 
 def process_tune() -> None:
@@ -479,9 +506,12 @@ class Node:
 
     def flow_open(self, link: int, config: FlowConfig) -> int:
         """Join a protocol on a link with an application."""
+        if len(config.lifts) > LIFTS_MAX:
+            raise ValueError(f"a flow has {LIFTS_MAX} lifts at most, not {len(config.lifts)}")
         struct = ffi.new("struct dp_flow_config *")
         for name in FlowConfig.__slots__:
             setattr(struct, name, getattr(config, name))
+        struct.lift_count = len(config.lifts)
         out = ffi.new("uint32_t *")
         check(lib.dp_flow_open(self._node, link, struct, out), "opening a flow")
         return int(out[0])
@@ -497,6 +527,39 @@ class Node:
     def flow_bury(self, link: int, number: int) -> None:
         """Nothing more comes for a closed flow's number."""
         check(lib.dp_flow_bury(self._node, link, number), "burying a flow")
+
+    # --- caps ---
+
+    def limit(self, up: int, down: int) -> None:
+        """Cap what all applications' datagrams may cost, in bytes a second; 0 = no cap.
+
+        Raises: TransportError (argument) above ``RATE_MAX``, here and in the other two.
+        """
+        check(lib.dp_node_limit(self._node, up, down), "limiting the node")
+
+    def group_limit(self, group: int, up: int, down: int) -> None:
+        """Cap a group of flows."""
+        check(lib.dp_group_limit(self._node, group, up, down), "limiting a group")
+
+    def link_limit(self, link: int, up: int, down: int) -> None:
+        """Cap a link, for as long as it lives."""
+        check(lib.dp_link_limit(self._node, link, up, down), "limiting a link")
+
+    def usage(self) -> Usage:
+        """Of all flows since the node began."""
+        out = ffi.new("struct dp_usage *")
+        check(lib.dp_node_usage(self._node, out), "looking at the node's usage")
+        return _usage(out)
+
+    def group_usage(self, group: int) -> Usage:
+        """Of a group of flows since the node began."""
+        out = ffi.new("struct dp_usage *")
+        check(lib.dp_group_usage(self._node, group, out), "looking at a group's usage")
+        return _usage(out)
+
+
+def _usage(usage: Any) -> Usage:
+    return Usage(usage.up_bytes, usage.down_bytes, usage.up_short, usage.down_short)
 
 
 def _event(event: Any) -> Event:
