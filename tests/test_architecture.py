@@ -59,7 +59,7 @@ EDGES = (
 )
 
 RESTRICTED = {
-    "dp2p._transport": ("dp2p.transport",),
+    "dp2p._transport": ("dp2p.transport", "dp2p.transport_codes"),
     "cffi": ("dp2p.transport",),
     "sqlite3": (
         "dp2p.coordinator.store_file",

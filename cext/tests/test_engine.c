@@ -8,7 +8,8 @@ enum { FDS = 64 };
 
 static uint32_t open_flow(int i) {
     uint32_t flow;
-    struct dp_flow_config c = {sides[i].sink, 3, 3, DP_NORMAL, 1, 1 << 20, 1, 1 << 22, 1 << 22};
+    struct dp_flow_config c = {sides[i].sink, 3,       3, DP_NORMAL, 1,    1 << 20, 1,
+                               1 << 22,       1 << 22, 0, 0,         {{0}}};
     CHECK(dp_flow_open(sides[i].node, links[i], &c, &flow) == DP_OK);
     return flow;
 }
@@ -250,7 +251,7 @@ static void test_wrong_usage(void) {
     address.ip[0] = 203; /* not an address of this machine */
     CHECK(dp_engine_listen(engines[0], &address, &address.port) == DP_E_IO);
     CHECK(errno == EADDRNOTAVAIL);
-    struct dp_flow_config c = {sides[0].sink, 3, 3, DP_NORMAL, 1, 100, 1, 100, 100};
+    struct dp_flow_config c = {sides[0].sink, 3, 3, DP_NORMAL, 1, 100, 1, 100, 100, 0, 0, {{0}}};
     CHECK(dp_flow_open(sides[0].node, 99, &c, &flow) == DP_E_ARGUMENT);
     dial_one(4, listen_one(4), NULL);
     (void)open_flow(0);

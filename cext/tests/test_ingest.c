@@ -22,7 +22,7 @@ static void start(void) {
     CHECK(pair_send(&pair, 1, 0, 3, 50));
     pair_run(&pair);
     CHECK(dp_sink_open(pair.side[0].node, &sink) == DP_OK);
-    struct dp_flow_config c = {sink, 100, 100, DP_NORMAL, 1, 100, 7, WINDOW, WINDOW};
+    struct dp_flow_config c = {sink, 100, 100, DP_NORMAL, 1, 100, 7, WINDOW, WINDOW, 0, 0, {{0}}};
     CHECK(dp_flow_open(pair.side[0].node, pair.side[0].link, &c, &foreign) == DP_OK);
 }
 

@@ -1,20 +1,30 @@
 """The C extension with types: nodes, links, flows and the engine that owns a shard's sockets.
 
-The only module that imports ``dp2p._transport``. What each call does stands in
+Only this module and ``transport_codes`` import ``dp2p._transport``. What each call does stands in
 ``cext/include/dp2p.h``; names are the same. Calls of one ``Node`` belong to one thread.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 from dp2p._transport import ffi, lib
-from dp2p.errors import TransportError
+from dp2p.transport_codes import (
+    EventKind,
+    Lift,
+    LinkState,
+    Mode,
+    Priority,
+    Refused,
+    Status,
+    Usage,
+    check,
+    status_name,
+    usage_of,
+)
 
 __all__ = [
     "Engine",
@@ -52,66 +62,6 @@ RATE_MAX: int = lib.DP_RATE_MAX
 WOKEN_EVENTS: int = lib.DP_WOKEN_EVENTS
 WOKEN_OUTPUT: int = lib.DP_WOKEN_OUTPUT
 RELEASES_PER_CALL = 256
-
-
-class Status(IntEnum):
-    """Status codes that decisions depend on; ``status_name`` knows the rest."""
-
-    OK = lib.DP_OK
-    IDENTITY = lib.DP_E_IDENTITY
-    CHANNEL = lib.DP_E_CHANNEL
-    CREDIT = lib.DP_E_CREDIT
-    DATAGRAM = lib.DP_E_DATAGRAM
-    TIMEOUT = lib.DP_E_TIMEOUT
-    LIMIT = lib.DP_E_LIMIT
-    IO = lib.DP_E_IO
-    EOF = lib.DP_E_EOF
-    CLOSED = lib.DP_E_CLOSED
-    BATCH = lib.DP_E_BATCH
-
-
-class EventKind(IntEnum):
-    """See ``enum dp_event_kind``."""
-
-    READY = lib.DP_EVENT_READY
-    CONTROL = lib.DP_EVENT_CONTROL
-    DOWN = lib.DP_EVENT_DOWN
-    REFUSED = lib.DP_EVENT_REFUSED
-    TICKET = lib.DP_EVENT_TICKET
-
-
-class LinkState(IntEnum):
-    """See ``enum dp_link_state``."""
-
-    HANDSHAKE = lib.DP_LINK_HANDSHAKE
-    READY = lib.DP_LINK_READY
-    OPEN = lib.DP_LINK_OPEN
-    CLOSING = lib.DP_LINK_CLOSING
-    DEAD = lib.DP_LINK_DEAD
-
-
-class Mode(IntEnum):
-    """See ``enum dp_mode``."""
-
-    XX = lib.DP_MODE_XX
-    IK = lib.DP_MODE_IK
-    RESUME = lib.DP_MODE_RESUME
-
-
-class Priority(IntEnum):
-    """See ``enum dp_priority``."""
-
-    URGENT = lib.DP_URGENT
-    NORMAL = lib.DP_NORMAL
-    BULK = lib.DP_BULK
-
-
-class Refused(TransportError):
-    """A call was refused by the operating system; ``errno`` says why."""
-
-    def __init__(self, doing: str, errno: int) -> None:
-        super().__init__(lib.DP_E_IO, os.strerror(errno), doing)
-        self.errno = errno
 
 
 class Event(NamedTuple):
@@ -190,24 +140,6 @@ class NodeConfig:
     send_low_water: int = 1 << 17
 
 
-class Lift(NamedTuple):
-    """Types ``first`` to ``last`` are more urgent than their flow; see ``struct dp_lift``."""
-
-    first: int
-    last: int
-    priority: Priority
-
-
-class Usage(NamedTuple):
-    """Bytes of credit cost that applications' datagrams took; see ``struct dp_usage``."""
-
-    up_bytes: int
-    down_bytes: int
-    up_short: bool
-    "The cap held something back since this was last asked."
-    down_short: bool
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowConfig:
     """See ``struct dp_flow_config``."""
@@ -230,19 +162,6 @@ class FlowConfig:
 def process_tune() -> None:
     """For a process that is one engine: keep freed memory for the next message."""
     lib.dp_process_tune()
-
-
-def status_name(status: int) -> str:
-    """The name of a status code in lower case."""
-    return str(ffi.string(lib.dp_status_name(status)).decode("ascii"))
-
-
-def check(status: int, doing: str) -> None:
-    """Raises: TransportError unless ``status`` is DP_OK; Refused, with errno, for DP_E_IO."""
-    if status == lib.DP_E_IO:
-        raise Refused(doing, ffi.errno)
-    if status != lib.DP_OK:
-        raise TransportError(status, status_name(status), doing)
 
 
 def _fill_address(target: Any, place: Place) -> None:
@@ -549,17 +468,13 @@ class Node:
         """Of all flows since the node began."""
         out = ffi.new("struct dp_usage *")
         check(lib.dp_node_usage(self._node, out), "looking at the node's usage")
-        return _usage(out)
+        return usage_of(out)
 
     def group_usage(self, group: int) -> Usage:
         """Of a group of flows since the node began."""
         out = ffi.new("struct dp_usage *")
         check(lib.dp_group_usage(self._node, group, out), "looking at a group's usage")
-        return _usage(out)
-
-
-def _usage(usage: Any) -> Usage:
-    return Usage(usage.up_bytes, usage.down_bytes, usage.up_short, usage.down_short)
+        return usage_of(out)
 
 
 def _event(event: Any) -> Event:
