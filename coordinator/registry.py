@@ -20,6 +20,7 @@ HEARTBEAT_S = 1.0  # how often applications send one
 SUSPECT_S = 2.5  # what is left to a session whose data socket is gone
 PROTOCOLS_MAX = 250  # docs/spec/wire.md, "Channels"
 # Ours: what a class has under way without being asked. Bulk pays with memory for rate.
+CLASSES = ("urgent", "normal", "bulk")  # the most urgent first
 WINDOW_MIN = {"urgent": 1 << 20, "normal": 1 << 20, "bulk": 8 << 20}
 
 
@@ -49,8 +50,9 @@ class Protocol:
 def filled(spec: ProtocolSpec) -> ProtocolSpec:
     """``spec`` with its window chosen and its versions in order, each once.
 
-    Raises: RequestError when the window cannot hold the largest datagram.
+    Raises: RequestError when the window cannot hold the largest datagram, or a lift is none.
     """
+    _check_lifts(spec)
     largest = spec.max_datagram + DATAGRAM_COST
     window = spec.window or max(WINDOW_MIN[spec.priority], 2 * largest)
     if window < largest:
@@ -60,6 +62,19 @@ def filled(spec: ProtocolSpec) -> ProtocolSpec:
             protocol=spec.name,
         )
     return msgspec.structs.replace(spec, window=window, versions=sorted(set(spec.versions)))
+
+
+def _check_lifts(spec: ProtocolSpec) -> None:
+    for lift in spec.lifts:
+        types = f"types {lift.first} to {lift.last}"
+        if lift.first > lift.last:
+            raise RequestError("bad_request", f"a lift of {types} has none", protocol=spec.name)
+        if CLASSES.index(lift.priority) >= CLASSES.index(spec.priority):
+            raise RequestError(
+                "bad_request",
+                f"a lift of {types} to {lift.priority} is not above {spec.priority}",
+                protocol=spec.name,
+            )
 
 
 class Registry:

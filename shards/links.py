@@ -19,8 +19,9 @@ from dp2p.hello import Ack, CloseReason, ControlType, HelloError, decode_ack, de
 from dp2p.logs import Log
 from dp2p.records import Kind
 from dp2p.shards.applications import Applications
+from dp2p.shards.groups import Groups
 from dp2p.shards.negotiation import Join, Negotiation
-from dp2p.transport import FlowConfig, Node, Place, Priority
+from dp2p.transport import FlowConfig, Lift, Node, Place, Priority
 
 _PRIORITY = {"urgent": Priority.URGENT, "normal": Priority.NORMAL, "bulk": Priority.BULK}
 
@@ -76,6 +77,7 @@ class Links:
     def __init__(self, node: Node, applications: Applications) -> None:
         self._node = node
         self._applications = applications
+        self.groups = Groups()
         self._entries: list[ProtocolEntry] = []
         self._links: dict[int, Link] = {}
 
@@ -284,6 +286,10 @@ class Links:
             peer_window=joined.peer_window,
             priority=_PRIORITY[joined.priority],
             weight=joined.weight,
+            group=self.groups.number(joined.name),
+            lifts=tuple(
+                Lift(lift.first, lift.last, _PRIORITY[lift.priority]) for lift in joined.lifts
+            ),
         )
         flow = self._node.flow_open(handle, config)
         link.flows[joined.name] = joined, flow

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dp2p.bus import ProtocolEntry
+from dp2p.control import Lift
 from dp2p.hello import Offer, Protocols, offer
 from dp2p.records import DATAGRAM_COST
 
@@ -32,6 +33,7 @@ class Join:
     peer_window: int
     priority: str
     weight: int
+    lifts: tuple[Lift, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ def join(entry: ProtocolEntry, theirs: Offer) -> Join | None:
         peer_window=theirs.window,
         priority=entry.spec.priority,
         weight=entry.spec.weight,
+        lifts=tuple(entry.spec.lifts),
     )
 
 

@@ -20,7 +20,16 @@ Version = Annotated[int, Meta(ge=0, le=65535)]
 Session = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 PeerText = Annotated[str, Meta(pattern=r"^(dp2p://)?[a-z2-7]{51}[aq]\Z")]
 "A node-ID, or ``dp2p://`` and a public key."
+DatagramType = Annotated[int, Meta(ge=0, le=65535)]
 PriorityClass = Literal["urgent", "normal", "bulk"]
+
+
+class Lift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Datagrams of the types ``first`` to ``last`` are more urgent than their protocol."""
+
+    first: DatagramType
+    last: DatagramType
+    priority: Literal["urgent", "normal"]
 
 
 class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,6 +43,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     "Datagram types run from 0 to ``types - 1``."
     priority: PriorityClass = "normal"
     weight: Annotated[int, Meta(ge=1, le=255)] = 16
+    lifts: Annotated[list[Lift], Meta(max_length=8)] = []
+    "Each to a class above that of the protocol."
     slots: Annotated[int, Meta(ge=0, le=65535)] = 8
     window: Annotated[int, Meta(ge=0, le=256 << 20)] = 0
     "Bytes a peer may have under way to this application; 0 lets the node choose."

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dp2p.control import ProtocolSpec
+from dp2p.control import Lift, ProtocolSpec
 from dp2p.coordinator.registry import PROTOCOLS_MAX, SUSPECT_S, Registry, filled
 from dp2p.errors import RequestError
 
@@ -30,6 +30,28 @@ def refusal(call: Any, *arguments: Any) -> RequestError:
     with pytest.raises(RequestError) as caught:
         call(*arguments)
     return caught.value
+
+
+# --- lifts ---
+
+LIFTS = [
+    ("normal", Lift(0, 9, "urgent"), True),
+    ("bulk", Lift(7, 7, "normal"), True),
+    ("bulk", Lift(0, 65535, "urgent"), True),
+    ("normal", Lift(3, 2, "urgent"), False),
+    ("normal", Lift(1, 2, "normal"), False),
+    ("urgent", Lift(1, 2, "urgent"), False),
+]
+
+
+@pytest.mark.parametrize(("priority", "lift", "fits"), LIFTS)
+def test_lifts_lead_upwards(priority: Any, lift: Lift, fits: bool) -> None:
+    asked = spec(priority=priority, lifts=[lift])
+    if fits:
+        assert filled(asked).lifts == [lift]
+    else:
+        error = refusal(filled, asked)
+        assert (error.code, error.protocol) == ("bad_request", "chat")
 
 
 # --- windows ---

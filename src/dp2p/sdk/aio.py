@@ -112,7 +112,8 @@ class Node:
         self, name: str, *, version: int | Sequence[int] = 1, **options: Any
     ) -> Protocol:
         """Put a protocol on the air. ``options`` are the fields of ``ProtocolSpec``:
-        ``max_datagram``, ``types``, ``priority``, ``weight``, ``slots``, ``window``, ``shared``.
+        ``max_datagram``, ``types``, ``priority``, ``weight``, ``lifts``, ``slots``, ``window``,
+        ``shared``.
 
         Raises: RequestError: ``protocol_taken``, ``bad_request``, ...
         """
