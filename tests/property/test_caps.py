@@ -1,5 +1,5 @@
-"""Caps under any schedule of offers, changes, openings and closings: never more than the cap allows,
-all that is due in the end, and order kept.
+"""Caps under any schedule of offers, changes, openings and closings: never more than the cap
+allows, all that is due in the end, and order kept.
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ def test_never_above_the_cap(rate: int, offers: list[tuple[int, int, int]], scop
     """
     star = Star()
     hub, other = star.open(0, 1, window=1 << 19, max_datagram=LARGEST)
-    node, link = star.hub.node, star.ways[0].links[0]
-    [node.limit, lambda u, d: node.group_limit(1, u, d), lambda u, d: node.link_limit(link, u, d)][
-        scope
-    ](rate, 0)
+    node = star.hub.node
+    if scope == 0:
+        node.limit(rate, 0)
+    elif scope == 1:
+        node.group_limit(1, rate, 0)
+    else:
+        node.link_limit(star.ways[0].links[0], rate, 0)
     end = star.now + 10_000
     while star.now < end:
         for size, batch, pause in offers:
