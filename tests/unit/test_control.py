@@ -187,7 +187,8 @@ def test_the_examples_in_the_specification_are_messages() -> None:
             reply = msgspec.convert(example, control.Reply)
             told.append("ok" if reply.error is None else reply.error.code)
     assert told == [
-        "Attach", "ok", "protocol_taken", "ShardDown", "Dial", "ok", "Find", "ok", "Notice"
+        "Attach", "ok", "protocol_taken", "ShardDown", "Register", "Dial", "ok", "Find", "ok",
+        "Notice",
     ]  # fmt: skip
 
 
