@@ -115,8 +115,11 @@ void meter_take(struct meter *m, struct waiter *w, uint64_t bytes, uint64_t now_
 
 /* What is owed takes as long as before, or less. */
 static void convert_debt(struct meter *m, uint64_t rate) {
-    if (m->tokens < 0 && rate < m->rate)
-        m->tokens = -(int64_t)((uint64_t)-m->tokens / m->rate * rate);
+    if (m->tokens >= 0 || rate >= m->rate)
+        return;
+    uint64_t debt = (uint64_t)-m->tokens;
+    double part = (double)(debt % m->rate) * (double)rate / (double)m->rate;
+    m->tokens = -(int64_t)(debt / m->rate * rate + (uint64_t)part);
 }
 
 static void wake_all(struct meter *m) {
@@ -130,12 +133,13 @@ static void wake_all(struct meter *m) {
 void meter_set(struct meter *m, uint64_t rate, uint64_t now_ms) {
     refill(m, now_ms);
     m->all->capped += (uint32_t)(rate != 0) - (uint32_t)(m->rate != 0);
-    if (m->rate)
+    if (m->rate) {
         convert_debt(m, rate);
-    else
+    } else {
         m->tokens = 0;
+        m->at_ms = now_ms;
+    }
     m->rate = rate;
-    m->at_ms = now_ms;
     if (!rate) {
         wake_all(m);
         return;
