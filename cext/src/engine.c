@@ -13,10 +13,14 @@
 enum { KEEP_MAPPED = 32 << 20, KEEP_FREE = 64 << 20, GROW_BY = 1 << 20 }; /* bytes, for malloc */
 enum { STREAMS_FROM = 65536, LOOKS = 100 };                               /* ours */
 
-uint64_t dp_engine_now(void) {
+uint64_t engine_now_us(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+uint64_t dp_engine_now(void) {
+    return engine_now_us() / 1000;
 }
 
 /* --- connections --- */
@@ -160,7 +164,7 @@ int dp_engine_dial(dp_engine *engine, const struct dp_address *address,
     int fd = socket_connect(address);
     if (fd < 0)
         return DP_E_IO;
-    socket_tune(fd, engine->node->config.send_low_water);
+    socket_no_delay(fd);
     int rc = link_new(engine->node, &link, true, known, address, dial, dp_engine_now());
     if (rc != DP_OK) {
         close(fd);

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 
 #include "node.h"
+#include "pace.h"
 
 enum {
     WATCHES_MAX = 32,
@@ -12,7 +13,7 @@ enum {
     EVENTS_PER_POLL = 256,
     RX_CAP = 262144,   /* read at a time */
     SHAKE_CAP = 36864, /* and until a link is established: more than a message or a frame */
-    TX_CAP = 8 * FRAME_WIRE_MAX
+    TX_CAP = PACE_CHUNK_MAX /* and made to be written */
 };
 
 enum source_kind { SOURCE_LISTENER, SOURCE_CONNECTION, SOURCE_WATCH };
@@ -35,7 +36,9 @@ struct connection {
     struct buffer *in;  /* bytes that the link has not taken, or NULL */
     struct buffer *out; /* bytes that the kernel has not taken, or NULL */
     struct connection *next_resumed;
-    uint32_t interest; /* epoll events asked for */
+    struct pace pace;
+    uint32_t interest;  /* epoll events asked for */
+    uint32_t low_water; /* the socket's, bytes */
     bool connecting, blocked, resumed;
 };
 
@@ -56,7 +59,11 @@ int socket_listen(const struct dp_address *address, uint16_t *port);
 int socket_connect(const struct dp_address *address);
 int socket_accept(int listener, struct dp_address *remote);
 int socket_error(int fd);
-void socket_tune(int fd, uint32_t low_water);
+void socket_no_delay(int fd);
+/* Below how many unsent bytes it is writable. */
+void socket_low_water(int fd, uint32_t bytes);
+/* Bytes that the kernel has not sent yet; 0 when it does not say. */
+uint64_t socket_unsent(int fd);
 /* The part of an address that caps count by: all of IPv4, the /64 of IPv6. */
 bool same_source(const struct dp_address *a, const struct dp_address *b);
 /* And the part that neighbours share: the /24 of IPv4, the /48 of IPv6. */
@@ -77,6 +84,7 @@ void connection_resume_later(struct link *link);
 void connections_resume(struct dp_engine *engine);
 
 /* --- engine.c --- */
+uint64_t engine_now_us(void); /* monotonic */
 int engine_add_source(struct dp_engine *engine, struct source *source, uint32_t events);
 
 #endif

@@ -67,7 +67,7 @@ static void welcome(struct dp_engine *engine, int fd, const struct dp_address *r
         close(fd);
         return;
     }
-    socket_tune(fd, node->config.send_low_water);
+    socket_no_delay(fd);
     if (connection_open(engine, link, fd, false) != DP_OK) {
         node->stats.accept_failures++;
         link_down(link, DP_E_IO, (uint16_t)errno);

@@ -23,6 +23,14 @@ static void update_interest(struct connection *c) {
         c->interest = want;
 }
 
+/* Let the kernel say that it takes more in good time, and not before. */
+static void tune(struct connection *c) {
+    uint32_t mark = pace_low_water(&c->pace);
+    if (mark != c->low_water)
+        socket_low_water(c->source.fd, mark);
+    c->low_water = mark;
+}
+
 int connection_open(struct dp_engine *engine, struct link *link, int fd, bool connecting) {
     struct connection *c = calloc(1, sizeof *c);
     if (!c)
@@ -32,6 +40,8 @@ int connection_open(struct dp_engine *engine, struct link *link, int fd, bool co
     c->link = link;
     c->connecting = connecting;
     c->interest = connecting ? EPOLLOUT : EPOLLIN;
+    pace_begin(&c->pace, engine->node->config.send_low_water);
+    tune(c);
     int rc = engine_add_source(engine, &c->source, c->interest);
     if (rc != DP_OK)
         free(c);
@@ -143,15 +153,32 @@ void connections_resume(struct dp_engine *engine) {
 
 /* --- writing --- */
 
+/* The peer has hung up. What it said last, above all why, may still be there. */
+static void hear_last(struct connection *c) {
+    if (!link_may_read(c->link))
+        return;
+    size_t have = take_rest(c);
+    ssize_t n = recv(c->source.fd, c->engine->rx + have, RX_CAP - have, 0);
+    have += n > 0 ? (size_t)n : 0;
+    if (have)
+        feed(c, have);
+}
+
 /* Give bytes to the kernel; returns how many it took, and sets *dead when the connection is. */
 static size_t give(struct connection *c, const uint8_t *data, size_t len, bool *dead) {
     ssize_t n = send(c->source.fd, data, len, MSG_NOSIGNAL);
-    if (n >= 0)
+    if (n >= 0) {
+        pace_gave(&c->pace, (size_t)n);
         return (size_t)n;
-    if (errno != EAGAIN && errno != EINTR) {
-        *dead = true;
-        link_down(c->link, DP_E_IO, (uint16_t)errno);
     }
+    int error = errno;
+    if (error == EAGAIN || error == EINTR)
+        return 0;
+    *dead = true;
+    if (error == EPIPE || error == ECONNRESET)
+        hear_last(c);
+    if (c->link->state < DP_LINK_DEAD)
+        link_down(c->link, DP_E_IO, (uint16_t)error);
     return 0;
 }
 
@@ -165,41 +192,69 @@ static void keep_rest(struct connection *c, const uint8_t *data, size_t len) {
     c->out->len = len;
 }
 
-/* What the kernel did not take last time; false when it still does not take all. */
+/* Whether the kernel takes more now: all that was offered, and its queue is short. */
+static bool takes_more(struct connection *c, bool took_all) {
+    if (took_all && !pace_look_due(&c->pace))
+        return true;
+    uint64_t unsent = socket_unsent(c->source.fd);
+    c->blocked = pace_look(&c->pace, unsent, !took_all, engine_now_us());
+    return !c->blocked;
+}
+
+/* What the kernel did not take last time; false when it takes no more after that. */
 static bool write_rest(struct connection *c) {
     bool dead = false;
     if (!c->out)
         return true;
     c->out->start += give(c, c->out->data + c->out->start, c->out->len - c->out->start, &dead);
-    if (dead || c->out->start < c->out->len)
+    if (dead)
         return false;
-    buffer_put(&c->engine->node->pool, c->out);
-    c->out = NULL;
-    return true;
+    bool all = c->out->start == c->out->len;
+    if (all) {
+        buffer_put(&c->engine->node->pool, c->out);
+        c->out = NULL;
+    }
+    return takes_more(c, all);
 }
 
-/* One scratch full; false when there is no more to write, or no more is taken. */
+/* One chunk; false when there is no more to write, or no more is taken. */
 static bool write_more(struct connection *c) {
     struct dp_engine *engine = c->engine;
     size_t len;
     bool dead = false;
-    if (link_produce(c->link, engine->tx, TX_CAP, &len, engine->node->now_ms) != DP_OK || !len)
+    if (link_produce(c->link, engine->tx, pace_chunk(&c->pace), pace_frame(&c->pace), &len,
+                     engine->node->now_ms) != DP_OK)
         return false;
+    if (!len) {
+        pace_idle(&c->pace);
+        return false;
+    }
     size_t n = give(c, engine->tx, len, &dead);
-    if (n < len && !dead)
+    if (dead)
+        return false;
+    if (n < len)
         keep_rest(c, engine->tx + n, len - n);
-    return n == len;
+    return takes_more(c, n == len);
+}
+
+/* The kernel says that it takes more: how did its queue do meanwhile? */
+static void unblock(struct connection *c) {
+    (void)pace_look(&c->pace, socket_unsent(c->source.fd), false, engine_now_us());
+    c->blocked = false;
 }
 
 void connection_write(struct connection *c) {
+    if (c->blocked)
+        unblock(c);
     bool more = write_rest(c);
     for (int i = 0; more && i < FLUSH_ROUNDS; i++)
         more = write_more(c);
-    c->blocked = c->out != NULL;
     if (more)
         link_mark(c->link);
-    if (c->link->state < DP_LINK_DEAD)
+    if (c->link->state < DP_LINK_DEAD) {
+        tune(c);
         update_interest(c);
+    }
 }
 
 /* --- events --- */

@@ -1,8 +1,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -104,11 +106,19 @@ int socket_error(int fd) {
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 ? error : errno;
 }
 
-/* Both only make it faster: a kernel that refuses them still carries the bytes. */
-void socket_tune(int fd, uint32_t low_water) {
+/* A kernel that refuses one of these still carries the bytes. */
+
+void socket_no_delay(int fd) {
     (void)set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    if (low_water)
-        (void)set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)low_water);
+}
+
+void socket_low_water(int fd, uint32_t bytes) {
+    (void)set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)bytes);
+}
+
+uint64_t socket_unsent(int fd) {
+    int unsent = 0;
+    return ioctl(fd, SIOCOUTQNSD, &unsent) == 0 && unsent > 0 ? (uint64_t)unsent : 0;
 }
 
 static bool same_prefix(const struct dp_address *a, const struct dp_address *b, size_t ipv4,

@@ -117,6 +117,9 @@ void link_forget_secret(struct link *link);
 int link_receive(struct link *link, uint8_t *data, size_t len, size_t *used, uint64_t now_ms);
 
 /* --- link_produce.c --- */
-int link_produce(struct link *link, uint8_t *out, size_t cap, size_t *len, uint64_t now_ms);
+/* Up to `cap` bytes for the peer, in frames of at most `frame_max` bytes of plaintext, none of which
+ * is begun unless a full one has room. */
+int link_produce(struct link *link, uint8_t *out, size_t cap, size_t frame_max, size_t *len,
+                 uint64_t now_ms);
 
 #endif

@@ -120,10 +120,10 @@ static void fill_frame(struct link *link, struct frame_writer *w) {
     put_datagrams(link, w);
 }
 
-static int put_frame(struct link *link, uint8_t *out, size_t *len, uint64_t now_ms) {
+static int put_frame(struct link *link, uint8_t *out, size_t max, size_t *len, uint64_t now_ms) {
     bool rekey = link->state == DP_LINK_OPEN && rekey_due(link, now_ms);
     struct frame_writer w = {.plain = out + FRAME_HEADER,
-                             .cap = rekey ? DP_FRAME_MAX - REKEY_SIZE : DP_FRAME_MAX,
+                             .cap = rekey ? max - REKEY_SIZE : max,
                              .closed = rekey};
     fill_frame(link, &w);
     rekey = rekey && !w.ends; /* else in the next frame, alone if need be */
@@ -156,10 +156,11 @@ static size_t put_pending(struct link *link, uint8_t *out, size_t cap) {
     return n;
 }
 
-static int put_frames(struct link *link, uint8_t *out, size_t cap, size_t *used, uint64_t now_ms) {
+static int put_frames(struct link *link, uint8_t *out, size_t cap, size_t frame_max, size_t *used,
+                      uint64_t now_ms) {
     size_t step = 1;
-    while (step && cap - *used >= FRAME_WIRE_MAX) {
-        int rc = put_frame(link, out + *used, &step, now_ms);
+    while (step && cap - *used >= FRAME_OVERHEAD + frame_max) {
+        int rc = put_frame(link, out + *used, frame_max, &step, now_ms);
         if (rc != DP_OK)
             return rc;
         *used += step;
@@ -167,15 +168,14 @@ static int put_frames(struct link *link, uint8_t *out, size_t cap, size_t *used,
     return DP_OK;
 }
 
-int link_produce(struct link *link, uint8_t *out, size_t cap, size_t *len, uint64_t now_ms) {
+int link_produce(struct link *link, uint8_t *out, size_t cap, size_t frame_max, size_t *len,
+                 uint64_t now_ms) {
     *len = 0;
-    if (cap < DP_PRODUCE_MIN)
-        return DP_E_SIZE;
     int rc = shake_begin(link);
     if (rc == DP_OK) {
         *len = put_pending(link, out, cap);
         if (!link->pending && link->ciphers)
-            rc = put_frames(link, out, cap, len, now_ms);
+            rc = put_frames(link, out, cap, frame_max, len, now_ms);
     }
     link->bytes_out += *len;
     link->node->stats.bytes_out += *len;

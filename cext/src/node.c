@@ -264,7 +264,11 @@ int dp_link_produce(dp_node *node, uint64_t handle, uint8_t *out, size_t cap, si
     struct link *link = find(node, handle);
     *len = 0;
     node->now_ms = now_ms;
-    return link ? link_produce(link, out, cap, len, now_ms) : DP_E_ARGUMENT;
+    if (!link)
+        return DP_E_ARGUMENT;
+    if (cap < DP_PRODUCE_MIN)
+        return DP_E_SIZE;
+    return link_produce(link, out, cap, DP_FRAME_MAX, len, now_ms);
 }
 
 static int control_flow(struct link *link) {
