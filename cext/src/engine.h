@@ -13,7 +13,7 @@ enum {
     EVENTS_PER_POLL = 256,
     RX_CAP = 262144,   /* read at a time */
     SHAKE_CAP = 36864, /* and until a link is established: more than a message or a frame */
-    TX_CAP = PACE_CHUNK_MAX /* and made to be written */
+    TX_CAP = PACE_CHUNK_MAX
 };
 
 enum source_kind { SOURCE_LISTENER, SOURCE_CONNECTION, SOURCE_WATCH };

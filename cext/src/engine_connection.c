@@ -239,7 +239,7 @@ static bool write_more(struct connection *c) {
 
 /* The kernel says that it takes more: how did its queue do meanwhile? */
 static void unblock(struct connection *c) {
-    (void)pace_look(&c->pace, socket_unsent(c->source.fd), false, engine_now_us());
+    pace_writable(&c->pace, socket_unsent(c->source.fd), engine_now_us());
     c->blocked = false;
 }
 

@@ -1,5 +1,6 @@
 /* Engines over real sockets, two in one process, polled in turn: no thread, no sleep. */
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 
 #include "engine_pair.h"
@@ -77,6 +78,52 @@ static void test_vanish(void) {
     POLL_UNTIL(seen[1].down == 1);
     CHECK(seen[1].status == DP_E_EOF || seen[1].status == DP_E_IO);
     CHECK(stats_of(1).flows == 0 && stats_of(1).buffer_bytes == 0 && sides[0].kept == 0);
+    stop();
+}
+
+/* What a peer said last is heard by one that only writes, when the kernel says that nobody is there. */
+static void test_last_word(void) {
+    struct dp_node_config config = pair_config();
+    uint64_t woken;
+    start(&config);
+    dial_one(4, listen_one(4), NULL);
+    uint32_t flow = open_flow(0);
+    CHECK(dp_link_close(sides[1].node, links[1], 42) == DP_OK);
+    for (int i = 0; stats_of(1).links && i < ROUNDS; i++)
+        CHECK(dp_engine_poll(engines[1], 1, &woken) == DP_OK);
+    CHECK(stats_of(1).links == 0);
+    for (int i = 0; stats_of(0).links && !seen[0].down && i < ROUNDS; i++) {
+        send_one(0, flow, 100);
+        dp_engine_flush(engines[0]); /* and never polls */
+        handle(0);
+    }
+    CHECK(seen[0].down == 1 && seen[0].status == DP_E_CLOSED && seen[0].reason == 42);
+    stop();
+}
+
+/* A peer that reads nothing: little of what is queued for it is in the kernel, unsent. */
+static void test_queue(void) {
+    struct dp_node_config config = pair_config();
+    uint64_t woken;
+    config.send_low_water = 16384;
+    start(&config);
+    dial_one(4, listen_one(4), NULL);
+    uint32_t flows[2] = {open_flow(0), open_flow(1)};
+    const struct connection *c =
+        ((struct link *)table_get(&sides[0].node->links, links[0]))->owner;
+    CHECK(flows[1] && c->low_water == PACE_QUEUE_BEGIN);
+    uint32_t mark = 0;
+    socklen_t len = sizeof mark;
+    unsigned sent = 0;
+    for (echoed = 0; !c->blocked && sent < 4; sent++) {
+        send_one(0, flows[0], 1 << 20);
+        for (int i = 0; !c->blocked && i < 100; i++)
+            CHECK(dp_engine_poll(engines[0], 0, &woken) == DP_OK);
+    }
+    CHECK(getsockopt(c->source.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &mark, &len) == 0);
+    CHECK(mark == c->low_water && mark == pace_low_water(&c->pace) && mark <= 16384);
+    CHECK(socket_unsent(c->source.fd) <= mark + PACE_CHUNK_MAX);
+    POLL_UNTIL(echoed == (size_t)sent << 20);
     stop();
 }
 
@@ -268,6 +315,8 @@ int main(void) {
     test_echo(6);
     test_refused_connection();
     test_vanish();
+    test_last_word();
+    test_queue();
     test_caps();
     test_sources();
     test_giving_way();
