@@ -91,7 +91,7 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     rekey_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 34)] = 1 << 30
     rekey_s: Seconds = 120.0
     send_low_water: Annotated[int, Meta(ge=1 << 12, le=1 << 24)] = 1 << 17
-    "TCP_NOTSENT_LOWAT: bytes that may wait unsent in the kernel, for each link."
+    "Bytes that may wait unsent in the kernel, for each link, on a path fast enough for them."
 
 
 class PeersSection(Section, frozen=True, kw_only=True):
