@@ -122,9 +122,8 @@ static void fill_frame(struct link *link, struct frame_writer *w) {
 
 static int put_frame(struct link *link, uint8_t *out, size_t max, size_t *len, uint64_t now_ms) {
     bool rekey = link->state == DP_LINK_OPEN && rekey_due(link, now_ms);
-    struct frame_writer w = {.plain = out + FRAME_HEADER,
-                             .cap = rekey ? max - REKEY_SIZE : max,
-                             .closed = rekey};
+    struct frame_writer w = {
+        .plain = out + FRAME_HEADER, .cap = rekey ? max - REKEY_SIZE : max, .closed = rekey};
     fill_frame(link, &w);
     rekey = rekey && !w.ends; /* else in the next frame, alone if need be */
     if (rekey)

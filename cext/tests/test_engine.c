@@ -109,8 +109,7 @@ static void test_queue(void) {
     start(&config);
     dial_one(4, listen_one(4), NULL);
     uint32_t flows[2] = {open_flow(0), open_flow(1)};
-    const struct connection *c =
-        ((struct link *)table_get(&sides[0].node->links, links[0]))->owner;
+    const struct connection *c = ((struct link *)table_get(&sides[0].node->links, links[0]))->owner;
     CHECK(flows[1] && c->low_water == PACE_QUEUE_BEGIN);
     uint32_t mark = 0;
     socklen_t len = sizeof mark;

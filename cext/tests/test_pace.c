@@ -103,7 +103,7 @@ static void test_rates(void) {
         {4, 1e7, 1000, 200, 80000, 120000, 0.98},
         {5, 1e9, 0, 0, PACE_QUEUE_MAX, PACE_QUEUE_MAX, 0.1}, /* 8 chunks in a step */
         {6, 1e6, 20000, 200, 9000, 60000, 0.85},             /* in bursts of 20 kB */
-        {7, 1e6, 0, 20000, 16000, 80000, 0.8},             /* we are slow to answer */
+        {7, 1e6, 0, 20000, 16000, 80000, 0.8},               /* we are slow to answer */
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
         struct world w = world(ROWS[i].bytes_per_s, ROWS[i].burst_us, ROWS[i].late_us);
@@ -186,9 +186,8 @@ static void test_low_water(void) {
     static const struct {
         int id;
         uint32_t queue, cap, mark;
-    } ROWS[] = {{1, 4096, 0, 4096},        {2, 8191, 0, 4096},
-                {3, 8192, 0, 8192},        {4, 262144, 0, 262144},
-                {5, 262144, 5000, 5000},   {6, 4096, 1, 1},
+    } ROWS[] = {{1, 4096, 0, 4096},        {2, 8191, 0, 4096},      {3, 8192, 0, 8192},
+                {4, 262144, 0, 262144},    {5, 262144, 5000, 5000}, {6, 4096, 1, 1},
                 {7, 100000, 65536, 65536}, {8, 65535, 65536, 32768}};
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
         struct pace p = {.queue = ROWS[i].queue, .low_water_cap = ROWS[i].cap};
