@@ -81,8 +81,7 @@ struct dp_node_config {
     uint32_t idle_ms;                    /* quiet time after which a link is closed */
     uint64_t rekey_bytes;                /* sent under one key */
     uint32_t rekey_ms;
-    uint32_t
-        send_low_water; /* bytes unsent in the kernel that a fast connection may reach; 0: no cap */
+    uint32_t send_low_water; /* most that may wait unsent in the kernel, bytes; 0: no cap */
 };
 
 enum dp_event_kind {
