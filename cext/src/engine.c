@@ -40,6 +40,13 @@ static void reap(struct dp_engine *engine) {
     }
 }
 
+/* A farewell waits for bytes that were refused, but not for a short queue. */
+static bool may_write(const struct connection *c) {
+    uint8_t state = c->link->state;
+    bool waits = c->blocked && (c->out || state < DP_LINK_CLOSING);
+    return !c->connecting && !waits && state < DP_LINK_DEAD;
+}
+
 void dp_engine_flush(dp_engine *engine) {
     dp_node *node = engine->node;
     struct link *last = node->dirty_tail;
@@ -50,9 +57,8 @@ void dp_engine_flush(dp_engine *engine) {
         if (!node->dirty)
             node->dirty_tail = NULL;
         link->dirty = false;
-        struct connection *c = link->owner;
-        if (c && !c->connecting && !c->blocked && link->state < DP_LINK_DEAD)
-            connection_write(c);
+        if (link->owner && may_write(link->owner))
+            connection_write(link->owner);
     }
 }
 

@@ -101,6 +101,22 @@ static void test_last_word(void) {
     stop();
 }
 
+/* A link that ends says so at once, however long the kernel's queue is. */
+static void test_farewell(void) {
+    struct dp_node_config config = pair_config();
+    start(&config);
+    dial_one(4, listen_one(4), NULL);
+    struct link *link = table_get(&sides[0].node->links, links[0]);
+    struct connection *c = link->owner;
+    c->blocked = true;
+    CHECK(dp_link_close(sides[0].node, links[0], 42) == DP_OK);
+    dp_engine_flush(engines[0]);
+    CHECK(link->state == DP_LINK_DEAD);
+    POLL_UNTIL(seen[1].down == 1);
+    CHECK(seen[1].status == DP_E_CLOSED && seen[1].reason == 42);
+    stop();
+}
+
 /* A peer that reads nothing: little of what is queued for it is in the kernel, unsent. */
 static void test_queue(void) {
     struct dp_node_config config = pair_config();
@@ -315,6 +331,7 @@ int main(void) {
     test_refused_connection();
     test_vanish();
     test_last_word();
+    test_farewell();
     test_queue();
     test_caps();
     test_sources();
