@@ -20,7 +20,7 @@ from dp2p.logs import Log
 from dp2p.records import Kind
 from dp2p.shards.applications import Applications
 from dp2p.shards.groups import Groups
-from dp2p.shards.negotiation import Join, Negotiation
+from dp2p.shards.negotiation import Join, Negotiation, pressure
 from dp2p.transport import FlowConfig, Lift, Node, Place, Priority
 
 _PRIORITY = {"urgent": Priority.URGENT, "normal": Priority.NORMAL, "bulk": Priority.BULK}
@@ -74,7 +74,9 @@ def endpoint_text(place: Place | None) -> str:
 class Links:
     """All authenticated links of the shard."""
 
-    def __init__(self, node: Node, applications: Applications) -> None:
+    def __init__(self, node: Node, applications: Applications, window_bytes: int = 0) -> None:
+        """``window_bytes`` are set aside for windows; 0: no end of them."""
+        self._window_bytes = window_bytes
         self._node = node
         self._applications = applications
         self.groups = Groups()
@@ -119,6 +121,7 @@ class Links:
         if link.waits and link.offered is None:
             return False
         link.admitted = True
+        link.negotiation.shift = self._pressure()
         protocols = link.negotiation.set_ours(self._on_air())
         try:
             self._node.admit(handle, msgspec.json.encode(protocols))
@@ -130,6 +133,12 @@ class Links:
         self._settle(handle, link)
         link.up = not link.closing
         return link.up
+
+    def _pressure(self) -> int:
+        if not self._window_bytes:
+            return 0
+        stats = self._node.stats()
+        return pressure(stats["window_bytes"] + stats["peer_window_bytes"], self._window_bytes)
 
     def close(self, handle: int, reason: CloseReason) -> None:
         """Close a link; its DOWN event cleans up."""
@@ -293,7 +302,8 @@ class Links:
         )
         flow = self._node.flow_open(handle, config)
         link.flows[joined.name] = joined, flow
-        self._applications.tell(app, Kind.UP, flow, _up(link.report, joined))
+        window = self._node.flow(flow).peer_window
+        self._applications.tell(app, Kind.UP, flow, _up(link.report, joined, window))
 
     def _flow_down(self, joined: Join, flow: int, reason: str) -> None:
         app = self._applications.by_session.get(joined.session)
@@ -301,8 +311,8 @@ class Links:
             self._applications.tell(app, Kind.DOWN, flow, {"reason": reason})
 
 
-def _up(report: LinkReport, joined: Join) -> dict[str, Any]:
-    """Body of an UP record."""
+def _up(report: LinkReport, joined: Join, window: int) -> dict[str, Any]:
+    """Body of an UP record; ``window`` is what is used of the peer's."""
     return {
         "protocol": joined.name,
         "version": joined.version,
@@ -315,5 +325,5 @@ def _up(report: LinkReport, joined: Join) -> dict[str, Any]:
         "direction": report.direction,
         "max_datagram": joined.max_datagram,
         "types": joined.types,
-        "window": joined.peer_window,
+        "window": window,
     }

@@ -11,10 +11,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from dp2p.bus import ProtocolEntry
 from dp2p.control import Lift
 from dp2p.hello import Offer, Protocols, offer
 from dp2p.records import DATAGRAM_COST
+
+PRESSURE_MAX = 28  # halves the largest window to nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,26 @@ def choose(entries: Iterable[ProtocolEntry], peer: bytes) -> dict[str, ProtocolE
     return {name: entry for name, (_, entry) in best.items()}
 
 
+def halved(entry: ProtocolEntry, shift: int) -> ProtocolEntry:
+    """``entry`` with its window halved ``shift`` times; it still holds a largest datagram."""
+    spec = entry.spec
+    window = max(spec.window >> shift, spec.max_datagram + DATAGRAM_COST)
+    if window >= spec.window:
+        return entry
+    spec = msgspec.structs.replace(spec, window=window)
+    return msgspec.structs.replace(entry, spec=spec)
+
+
+def pressure(used: int, room: int) -> int:
+    """How many times windows of a new link are halved when ``used`` of ``room`` bytes are taken:
+    not below a half, once below three quarters, twice below seven eighths and so on.
+    """
+    shift = 0
+    while shift < PRESSURE_MAX and room - used <= room >> (shift + 1):
+        shift += 1
+    return shift
+
+
 def join(entry: ProtocolEntry, theirs: Offer) -> Join | None:
     """Same name, highest common version; None when the sides do not fit."""
     common = set(entry.spec.versions) & set(theirs.versions)
@@ -87,6 +111,8 @@ class Negotiation:
 
     def __init__(self, peer: bytes) -> None:
         self.peer = peer
+        self.shift = 0
+        "Windows are offered so many times halved. An offer never changes: set it before the first."
         self.joined: dict[str, Join] = {}
         self._ours: dict[str, ProtocolEntry] = {}
         self._theirs: Mapping[str, Offer] = {}
@@ -102,7 +128,8 @@ class Negotiation:
         changed for it or it has not acknowledged the one before; ``settle`` must follow. Call it
         again after an acknowledgement, which may free what was held back.
         """
-        ours = self._offerable(choose(entries, self.peer))
+        chosen = choose(entries, self.peer)
+        ours = self._offerable({name: halved(one, self.shift) for name, one in chosen.items()})
         told = self._acknowledged == self._generation
         if not told:  # what goes, goes at once; what comes must be in a list first
             ours = {name: entry for name, entry in self._ours.items() if ours.get(name) == entry}

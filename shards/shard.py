@@ -64,6 +64,11 @@ def _why(event: Event) -> str:
     return status_name(event.status)
 
 
+def window_bytes(settings: config.Config) -> int:
+    """What one shard sets aside for windows."""
+    return settings.limits.buffer_bytes // max(1, settings.shards.count)
+
+
 def engine_config(settings: config.Config) -> NodeConfig:
     """The engine's limits from the node's configuration."""
     limits = settings.limits
@@ -80,6 +85,8 @@ def engine_config(settings: config.Config) -> NodeConfig:
         rekey_bytes=limits.rekey_bytes,
         rekey_ms=round(limits.rekey_s * 1000),
         send_low_water=limits.send_low_water,
+        window_max=limits.window_max,
+        window_bytes_max=window_bytes(settings),
     )
 
 
@@ -109,7 +116,7 @@ class Shard:
         run_dir = settings.node.run_dir
         self._endpoint = config.shard_endpoint(run_dir, index, incarnation)
         self._apps = Applications(self._context, self._engine, self._endpoint, self._app_gone)
-        self._links = Links(self._engine, self._apps)
+        self._links = Links(self._engine, self._apps, window_bytes(settings))
         self._probes = Probes(self._engine)
         self._fabric = Fabric(self._context, config.bus_endpoint(run_dir))
         self._questions = Questions(self._fabric.send)

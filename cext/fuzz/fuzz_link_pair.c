@@ -1,6 +1,7 @@
 /* Two links under any fragmentation, sends, consumption, flows that come and go, control
- * datagrams and renewed keys: datagrams of a flow arrive whole, in order, once; none that was
- * accepted is lost; when all is consumed, all credit is back; neither link ends.
+ * datagrams, renewed keys, epochs and windows that grow: datagrams of a flow arrive whole, in order,
+ * once; none that was accepted is lost; when all is consumed, all credit is back and both sides have
+ * the same limit; neither link ends.
  *
  * Input: steps of 4 bytes: what, side and flow, two arguments.
  */
@@ -44,7 +45,7 @@ static void step(const uint8_t *s) {
     int i = s[1] & 1, flow = s[1] >> 1 & 3;
     uint32_t arg = load16(s + 2);
     bool is_open = pair.flow[flow].handle[0] != 0;
-    switch (s[0] % 10) {
+    switch (s[0] % 11) {
     case 0:
         (void)pair_produce(&pair, i, arg);
         break;
@@ -61,7 +62,7 @@ static void step(const uint8_t *s) {
         (void)(is_open && pair_send(&pair, i, flow, s[2], s[3]));
         break;
     case 5:
-        (void)(is_open && pair_send(&pair, i, flow, 1, arg));
+        (void)(is_open && pair_send(&pair, i, flow, 1, arg % (WINDOW + 1)));
         break;
     case 6:
         if (is_open)
@@ -72,6 +73,9 @@ static void step(const uint8_t *s) {
         break;
     case 8:
         send_control(i, arg);
+        break;
+    case 10:
+        (void)(is_open && pair_send_epoch(&pair, i, flow));
         break;
     default:
         pair.now_ms += s[2];
@@ -86,7 +90,10 @@ static void check_lane(int flow, int from) {
         table_get_short(&pair.side[from].node->flows, pair.flow[flow].handle[from]);
     CHECK(lane->received == lane->sent && lane->received_bytes == lane->sent_bytes);
     CHECK(f->send.sent.bytes == lane->sent_bytes && f->send.confirmed.bytes == lane->sent_bytes);
-    CHECK(f->send.confirmed.datagrams == lane->sent && f->send.limit == lane->sent_bytes + WINDOW);
+    const struct flow *to =
+        table_get_short(&pair.side[1 - from].node->flows, pair.flow[flow].handle[1 - from]);
+    CHECK(f->send.confirmed.datagrams == lane->sent && lane->epoch_received == lane->epoch_sent);
+    CHECK(f->send.limit >= lane->sent_bytes + WINDOW && f->send.limit == to->receive.limit);
     CHECK(lane->limit == f->send.limit && !f->send.head);
 }
 
@@ -112,6 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct dp_node_config config = pair_config();
     config.rekey_bytes = 20000;
     config.rekey_ms = 1000;
+    config.window_max = 5 * WINDOW;
     config.idle_ms = UINT32_MAX; /* steps of time are not the matter here */
     controls[0] = controls[1] = 0;
     pair_open(&pair, &config);

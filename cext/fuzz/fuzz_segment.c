@@ -22,6 +22,10 @@ static size_t put_header(uint8_t *out, const struct segment *s) {
         return segment_put_rekey(out);
     case SEGMENT_CLOSE:
         return segment_put_close(out, s->type);
+    case SEGMENT_EPOCH:
+        return segment_put_epoch(out, s->channel, s->data - EPOCH_BODY);
+    case SEGMENT_BLOCKED:
+        return segment_put_blocked(out, s->channel, s->bytes);
     default:
         out[0] = SEGMENT_PADDING;
         return 1;
@@ -34,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t *cursor = data, *end = data + size;
     while (cursor < end) {
         struct segment s;
-        uint8_t header[CREDIT_SIZE];
+        uint8_t header[EPOCH_SIZE];
         const uint8_t *start = cursor;
         int rc = segment_next(&cursor, end, &s);
         CHECK(rc == DP_OK || (rc == DP_E_SEGMENT && cursor == start));

@@ -81,7 +81,11 @@ struct dp_node_config {
     uint32_t idle_ms;                    /* quiet time after which a link is closed */
     uint64_t rekey_bytes;                /* sent under one key */
     uint32_t rekey_ms;
-    uint32_t send_low_water; /* most that may wait unsent in the kernel, bytes; 0: no cap */
+    uint32_t send_low_water;   /* most that may wait unsent in the kernel, bytes; 0: no cap */
+    uint32_t window_max;       /* up to which a flow's window may grow, and above which a peer's is
+                                  not used; bytes */
+    uint64_t window_bytes_max; /* sum of all flows' windows, both directions, beyond which none
+                                  grows; 0: no cap */
 };
 
 enum dp_event_kind {
@@ -152,6 +156,23 @@ struct dp_usage {
     bool up_short, down_short; /* the cap held something back since this was last asked */
 };
 
+/* A position in one direction of a flow. */
+struct dp_position {
+    uint64_t datagrams;
+    uint64_t bytes; /* of credit: payloads plus DP_DATAGRAM_COST each */
+};
+
+/* What a flow knows of itself. */
+struct dp_flow_info {
+    uint64_t link;
+    struct dp_position accepted, sent, confirmed; /* of what this side sends */
+    struct dp_position received, consumed;        /* of what it receives */
+    uint64_t send_limit, receive_limit;           /* bytes of credit: how far each side may go */
+    uint32_t window, peer_window;                 /* granted to the peer; by the peer, as used */
+    uint32_t wait_ms;       /* how long what is at the head of the queue has waited; 0: empty */
+    uint32_t waited_max_ms; /* longest wait of what was sent since this was last asked */
+};
+
 struct dp_stats {
     uint64_t links, handshakes_pending, flows;
     uint64_t handshakes_done, handshakes_failed, links_refused;
@@ -162,6 +183,13 @@ struct dp_stats {
     uint64_t rekeys, records_refused, accept_failures;
     uint64_t events_lost;  /* memory was short: the shard should start anew */
     uint64_t buffer_bytes; /* held in buffers of any kind now */
+    /* sums over all flows, in bytes of credit, now */
+    uint64_t window_bytes; /* that peers may send before more is consumed */
+    uint64_t
+        peer_window_bytes;  /* that peers let this node send before more is confirmed, as used */
+    uint64_t unread_bytes;  /* received and not consumed */
+    uint64_t queued_bytes;  /* accepted from applications and not sent */
+    uint64_t windows_grown; /* times */
 };
 
 /* One message for an application. */
@@ -271,6 +299,9 @@ int dp_flow_bury(dp_node *node, uint64_t link, uint8_t number);
 /* Drop what comes for `number` until dp_flow_bury, whether or not a flow has it. Errors: DP_E_STATE
  * when the link is not open. */
 int dp_flow_tombstone(dp_node *node, uint64_t link, uint8_t number);
+
+/* What the flow knows of itself; begins a new waited_max_ms. Errors: DP_E_ARGUMENT. */
+int dp_flow_get(dp_node *node, uint32_t flow, struct dp_flow_info *out);
 
 /* --- caps --- */
 

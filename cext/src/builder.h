@@ -22,7 +22,8 @@ enum record_kind {
     RECORD_CREDIT = 5,
     RECORD_UP = 6,
     RECORD_DOWN = 7,
-    RECORD_ERROR = 8
+    RECORD_ERROR = 8,
+    RECORD_EPOCH = 9
 };
 
 struct builder {

@@ -82,6 +82,11 @@ static size_t put_piece(struct flow *f, struct item *it, uint8_t *out, size_t ro
     return header + piece;
 }
 
+/* An EPOCH, which is never cut. */
+static size_t put_epoch(struct flow *f, const struct item *it, uint8_t *out, size_t room) {
+    return room < EPOCH_SIZE ? 0 : segment_put_epoch(out, f->peer_number, it->payload);
+}
+
 static void unlink_head(struct flow *f, struct item **done) {
     struct item *it = f->send.head;
     f->send.head = it->next;
@@ -96,14 +101,15 @@ size_t flow_fill(struct flow *f, uint8_t *out, size_t room, size_t budget, struc
     size_t used = 0;
     while (f->send.head && used < budget) {
         struct item *it = f->send.head;
-        size_t n = put_whole(f, it, out + used, room - used, budget - used);
+        size_t n = it->count ? put_whole(f, it, out + used, room - used, budget - used)
+                             : put_epoch(f, it, out + used, room - used);
         if (n == 0 && it->index < it->count)
             n = put_piece(f, it, out + used, room - used, tail);
+        if (n == 0)
+            break;
         used += n;
         if (it->index == it->count)
             unlink_head(f, done);
-        else if (n == 0)
-            break;
     }
     *drained = !f->send.head;
     return used;
@@ -117,6 +123,13 @@ int flow_accept(struct flow *f, uint32_t len, uint16_t type) {
         return DP_E_CREDIT;
     f->receive.received.bytes = bytes;
     f->receive.received.datagrams++;
+    return DP_OK;
+}
+
+int flow_epoch(struct flow *f) {
+    if (f->receive.epoch || f->receive.received.datagrams)
+        return DP_E_DATAGRAM;
+    f->receive.epoch = true;
     return DP_OK;
 }
 

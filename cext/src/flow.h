@@ -27,7 +27,7 @@ struct blob {
     struct blob *next_released;
 };
 
-/* A DATA record on its way out. */
+/* A DATA record on its way out; with a `count` of 0 an EPOCH, of which `payload` is the body. */
 struct item {
     struct item *next;
     struct blob *blob;
@@ -36,6 +36,7 @@ struct item {
     const uint8_t *types;   /* column, 2 bytes each */
     uint32_t count, index;
     uint32_t offset; /* bytes of the current datagram that are sent */
+    uint64_t queued_ms;
 };
 
 struct send_state {
@@ -43,15 +44,26 @@ struct send_state {
     struct position sent;      /* given to the link, whole datagrams */
     struct position confirmed; /* consumed by the peer's application */
     uint64_t limit;            /* `accepted.bytes` may not pass it */
-    uint32_t peer_window;
+    uint64_t blocked_limit;    /* of the latest BLOCKED */
+    uint32_t peer_window;      /* as used: the node's cap may be lower than what the peer says */
+    uint32_t waited_max_ms;    /* of what was sent since somebody asked */
+    bool capped;               /* the peer offers more than is used */
+    bool epoch;                /* said */
     struct item *head, *tail;
 };
 
 struct receive_state {
     struct position received;
     struct position consumed;
-    uint64_t limit; /* as announced to the peer */
-    uint64_t free;  /* of it, up to here no meter was charged: that happens on arrival */
+    uint64_t limit;        /* as announced to the peer */
+    uint64_t free;         /* of it, up to here no meter was charged: that happens on arrival */
+    uint64_t granted;      /* what the peer could send at the latest CREDIT */
+    uint64_t fresh_limit;  /* announced with the latest growth */
+    uint32_t first_window; /* that it began with */
+    uint32_t squeezes;     /* the node's, when its window was settled */
+    bool starved;          /* a BLOCKED came since the latest CREDIT */
+    bool grew;             /* at the latest CREDIT */
+    bool epoch;            /* heard */
     struct builder builder;
 };
 
@@ -75,8 +87,8 @@ struct flow {
     struct flow *ring;        /* scheduler: next in its class, NULL when idle */
     struct flow *next;        /* on its link */
     struct flow *next_dirty;  /* in its sink's list of flows with news */
-    struct flow *next_credit; /* in its link's list of flows with credit to announce */
-    bool dirty, credit_due, confirmed_news;
+    struct flow *next_signal; /* in its link's list of flows with CREDIT or BLOCKED to send */
+    bool dirty, signals, credit_due, confirmed_news;
 };
 
 /* Queue a record that was checked; the flow's send position moves. */
@@ -103,6 +115,9 @@ size_t flow_fill(struct flow *flow, uint8_t *out, size_t room, size_t budget, st
 /* Account for a datagram that begins to arrive.
  * Errors: DP_E_DATAGRAM beyond the declared size or types, or amid another; DP_E_CREDIT. */
 int flow_accept(struct flow *flow, uint32_t len, uint16_t type);
+
+/* An EPOCH arrives. Errors: DP_E_DATAGRAM behind a datagram or another. */
+int flow_epoch(struct flow *flow);
 
 /* Take a CREDIT segment. Errors: DP_E_CREDIT when it confirms what was not sent, or moves back. */
 int flow_credit(struct flow *flow, const struct segment *segment);

@@ -69,6 +69,16 @@ static void note_lifts(struct flow *flow, const struct columns *c) {
     sched_set_class(&flow->link->sched, flow, flow_class(flow));
 }
 
+static void queue(struct flow *flow, struct blob *blob, struct item *item, struct position cost) {
+    struct dp_node *node = flow->link->node;
+    item->queued_ms = node->now_ms;
+    blob->items++;
+    node->stats.queued_bytes += cost.bytes;
+    flow_queue(flow, item, cost);
+    sched_add(&flow->link->sched, flow);
+    link_mark(flow->link);
+}
+
 static int queue_data(struct flow *flow, struct blob *blob, const struct record *r) {
     struct columns c;
     int rc = columns_of(r, &c);
@@ -84,13 +94,26 @@ static int queue_data(struct flow *flow, struct blob *blob, const struct record 
                           .lengths = c.lengths,
                           .types = c.types,
                           .count = c.count};
-    blob->items++;
     struct position cost = {c.count, c.payload_len + (uint64_t)c.count * DP_DATAGRAM_COST};
     if (flow->lift_count)
         note_lifts(flow, &c);
-    flow_queue(flow, item, cost);
-    sched_add(&flow->link->sched, flow);
-    link_mark(flow->link);
+    queue(flow, blob, item, cost);
+    return DP_OK;
+}
+
+/* --- EPOCH --- */
+
+static int queue_epoch(struct flow *flow, struct blob *blob, const struct record *r) {
+    if (r->size != EPOCH_RECORD_SIZE || load32(r->data + 12))
+        return DP_E_BATCH;
+    if (flow->send.epoch || flow->send.accepted.datagrams)
+        return DP_E_STATE;
+    struct item *item = malloc(sizeof *item);
+    if (!item)
+        return DP_E_MEMORY;
+    *item = (struct item){.blob = blob, .payload = r->data + 16};
+    flow->send.epoch = true;
+    queue(flow, blob, item, (struct position){0, 0});
     return DP_OK;
 }
 
@@ -100,10 +123,13 @@ static int take_consumed(struct flow *flow, const struct record *r) {
     if (r->size != POSITION_SIZE)
         return DP_E_BATCH;
     struct position at = {load64(r->data + 16), load64(r->data + 24)};
+    uint64_t before = flow->receive.consumed.bytes;
     int rc = flow_consume(flow, at);
-    if (rc == DP_OK)
-        link_mark_credit(flow);
-    return rc;
+    if (rc != DP_OK)
+        return rc;
+    flow->link->node->stats.unread_bytes -= at.bytes - before;
+    link_mark_credit(flow);
+    return DP_OK;
 }
 
 /* --- messages --- */
@@ -117,6 +143,8 @@ static int take_record(struct sink *sink, struct blob *blob, const struct record
         return queue_data(flow, blob, r);
     case RECORD_CONSUMED:
         return take_consumed(flow, r);
+    case RECORD_EPOCH:
+        return queue_epoch(flow, blob, r);
     default:
         return DP_E_BATCH;
     }

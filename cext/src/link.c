@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "flow_window.h"
 #include "node.h"
 
 enum { INDEX_FROM = 8 }; /* ours: flows on a link before an index pays */
@@ -122,22 +123,35 @@ struct flow *link_flow_by_peer(const struct link *link, uint8_t number) {
     return flow;
 }
 
-void link_mark_credit(struct flow *flow) {
-    if (flow->credit_due)
+void link_mark_signal(struct flow *flow) {
+    if (flow->signals)
         return;
-    flow->credit_due = true;
-    flow->next_credit = flow->link->credit;
-    flow->link->credit = flow;
+    flow->signals = true;
+    flow->next_signal = flow->link->signals;
+    flow->link->signals = flow;
     link_mark(flow->link);
 }
 
-static void forget_credit(struct flow *flow) {
-    if (!flow->credit_due)
+void link_mark_credit(struct flow *flow) {
+    flow->credit_due = true;
+    link_mark_signal(flow);
+}
+
+static void forget_signals(struct flow *flow) {
+    if (!flow->signals)
         return;
-    struct flow **at = &flow->link->credit;
+    struct flow **at = &flow->link->signals;
     while (*at != flow)
-        at = &(*at)->next_credit;
-    *at = flow->next_credit;
+        at = &(*at)->next_signal;
+    *at = flow->next_signal;
+}
+
+/* Take out of the node's sums what goes with a flow. */
+static void forget_sums(struct flow *flow) {
+    struct dp_stats *stats = &flow->link->node->stats;
+    stats->unread_bytes -= flow->receive.received.bytes - flow->receive.consumed.bytes;
+    stats->queued_bytes -= flow->send.accepted.bytes - flow->send.sent.bytes;
+    window_end(flow);
 }
 
 static void free_flow(struct flow *flow) {
@@ -145,9 +159,11 @@ static void free_flow(struct flow *flow) {
     sched_remove(&flow->link->sched, flow);
     meter_leave(&flow->up);
     meter_leave(&flow->down);
-    forget_credit(flow);
-    if (flow->sink)
+    forget_signals(flow);
+    if (flow->sink) {
         sink_forget_flow(flow);
+        forget_sums(flow);
+    }
     items_release(node, flow->send.head);
     builder_clear(&flow->receive.builder, &node->pool);
     table_remove(&node->flows, flow->handle);
@@ -189,11 +205,10 @@ static void init_flow(struct flow *flow, const struct dp_flow_config *c) {
     flow->weight = c->weight;
     flow->max_datagram = c->max_datagram;
     flow->types = c->types;
-    flow->window = c->window;
-    flow->receive.limit = flow->receive.free = c->window;
+    flow->receive.free = c->window;
     flow->lift_count = c->lift_count;
     memcpy(flow->lifts, c->lifts, sizeof flow->lifts);
-    flow->send.limit = flow->send.peer_window = c->peer_window;
+    window_begin(flow, c->window, c->peer_window);
 }
 
 static bool lifts_fit(const struct dp_flow_config *c) {
@@ -285,7 +300,7 @@ static void release_all(struct link *link) {
     }
     buffer_put(&link->node->pool, link->control_in);
     link->control_in = NULL;
-    link->credit = NULL;
+    link->signals = NULL;
     caps_end_link(link);
     link->ping_due = link->pong_due = false;
 }

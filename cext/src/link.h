@@ -65,7 +65,7 @@ struct link {
     uint16_t control_type;
     uint32_t flow_count;
     struct tombstones *tombstones; /* NULL while there are none */
-    struct flow *credit;           /* flows with credit to announce */
+    struct flow *signals;          /* flows with CREDIT or BLOCKED to send */
     struct caps caps;
     struct waiter up; /* for its own meter, or the node's */
     struct link *timer_prev, *timer_next;
@@ -94,8 +94,10 @@ void link_timer_set(struct link *link, enum link_timer timer, uint64_t due_ms);
 void link_timer_clear(struct link *link);
 /* Admitted on both sides. */
 void link_established(struct link *link, uint64_t now_ms);
-/* Flow with credit to announce. */
+/* A flow has a CREDIT to send. */
 void link_mark_credit(struct flow *flow);
+/* It may have something to signal. */
+void link_mark_signal(struct flow *flow);
 void link_drop_flow(struct flow *flow);
 
 /* --- link_shake.c: the handshake on the wire --- */

@@ -1,6 +1,7 @@
 /* Bytes for the peer. What goes into a frame is decided when the frame is made, not before. */
 #include <string.h>
 
+#include "flow_window.h"
 #include "node.h"
 
 struct frame_writer {
@@ -42,16 +43,33 @@ static uint64_t credit_wanted(const struct flow *flow) {
     return end > flow->receive.limit ? end - flow->receive.limit : 0;
 }
 
+/* Now, or in the next frame when this one is full. */
+static void put_blocked(struct flow *flow, struct frame_writer *w) {
+    if (!window_is_short(flow))
+        return;
+    if (room(w) < BLOCKED_SIZE || w->tail.len) {
+        link_mark_signal(flow);
+        return;
+    }
+    flow->send.blocked_limit = flow->send.limit;
+    w->len += segment_put_blocked(w->plain + w->len, flow->peer_number, flow->send.limit);
+}
+
 static void put_credit(struct link *link, struct frame_writer *w) {
-    while (link->credit && room(w) >= CREDIT_SIZE) {
-        struct flow *flow = link->credit;
+    while (link->signals && room(w) >= CREDIT_SIZE + BLOCKED_SIZE) {
+        struct flow *flow = link->signals;
         struct position at = flow->receive.consumed;
-        link->credit = flow->next_credit;
-        flow->credit_due = false;
-        flow->receive.limit += caps_grant(flow, credit_wanted(flow));
-        w->len +=
-            segment_put_credit(w->plain + w->len, flow->number,
-                               (uint32_t)(flow->receive.limit - at.bytes), at.datagrams, at.bytes);
+        link->signals = flow->next_signal;
+        flow->signals = false;
+        if (flow->credit_due) {
+            flow->credit_due = false;
+            window_settle(flow);
+            window_grant(flow, caps_grant(flow, credit_wanted(flow)));
+            w->len += segment_put_credit(w->plain + w->len, flow->number,
+                                         (uint32_t)(flow->receive.limit - at.bytes), at.datagrams,
+                                         at.bytes);
+        }
+        put_blocked(flow, w);
     }
 }
 
@@ -60,6 +78,12 @@ static void count_sent(struct link *link, struct position before, struct positio
     link->datagrams_out += datagrams;
     link->node->stats.datagrams_out += datagrams;
     link->node->stats.payload_out += after.bytes - before.bytes - datagrams * DP_DATAGRAM_COST;
+    link->node->stats.queued_bytes -= after.bytes - before.bytes;
+}
+
+static void note_wait(struct flow *flow, uint64_t ms) {
+    if (ms > flow->send.waited_max_ms)
+        flow->send.waited_max_ms = ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
 }
 
 /* One turn of a flow, of at most so many bytes; false when the frame is full. */
@@ -67,6 +91,7 @@ static bool put_turn(struct link *link, struct frame_writer *w, struct flow *flo
     struct item *done = NULL;
     bool drained;
     struct position before = flow->send.sent;
+    uint64_t queued_ms = flow->send.head->queued_ms;
     uint64_t cost = flow_cost_sent(flow);
     size_t deficit = (size_t)flow->deficit;
     size_t n =
@@ -74,9 +99,13 @@ static bool put_turn(struct link *link, struct frame_writer *w, struct flow *flo
                   most < deficit ? most : deficit, &done, &drained, w->closed ? NULL : &w->tail);
     w->len += n;
     count_sent(link, before, flow->send.sent);
+    if (n)
+        note_wait(flow, link->node->now_ms - queued_ms);
     sched_charge(&link->sched, flow, n);
-    if (drained)
+    if (drained) {
         sched_remove(&link->sched, flow);
+        put_blocked(flow, w);
+    }
     if (flow->lift_count)
         sched_set_class(&link->sched, flow, flow_class(flow));
     caps_sent(flow, flow_cost_sent(flow) - cost);

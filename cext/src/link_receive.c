@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "flow_window.h"
 #include "node.h"
 
 static void hold(struct link *link) {
@@ -79,6 +80,7 @@ static int take_datagram(struct flow *flow, const struct segment *s) {
     if (rc != DP_OK)
         return rc;
     caps_received(flow, (uint64_t)s->total + DP_DATAGRAM_COST);
+    flow->link->node->stats.unread_bytes += (uint64_t)s->total + DP_DATAGRAM_COST;
     return s->kind == SEGMENT_DATAGRAM ? builder_add(b, &out, s->type, s->data, s->len)
                                        : builder_begin(b, &out, s->type, s->total, s->data, s->len);
 }
@@ -101,11 +103,28 @@ static int on_datagram(struct link *link, const struct segment *s) {
     return DP_OK;
 }
 
+static int on_epoch(struct link *link, const struct segment *s) {
+    struct flow *flow = link_flow(link, s->channel);
+    if (link_buried(link, s->channel))
+        return DP_OK;
+    if (!flow)
+        return DP_E_CHANNEL;
+    int rc = flow_epoch(flow);
+    return rc == DP_OK ? sink_push_epoch(flow, s->data - EPOCH_BODY) : rc;
+}
+
+static int on_blocked(struct link *link, const struct segment *s) {
+    struct flow *flow = link_flow(link, s->channel);
+    if (link_buried(link, s->channel))
+        return DP_OK;
+    return flow ? window_blocked(flow, s->bytes) : DP_E_CHANNEL;
+}
+
 static int on_credit(struct link *link, const struct segment *s) {
     struct flow *flow = link_flow_by_peer(link, s->channel);
     if (!flow)
         return DP_OK; /* for a flow that this side has closed */
-    int rc = flow_credit(flow, s);
+    int rc = window_credit(flow, s);
     if (rc != DP_OK)
         return rc;
     flow->confirmed_news = true;
@@ -125,6 +144,10 @@ static int on_segment(struct link *link, const struct segment *s, bool at_end, u
         return on_datagram(link, s);
     case SEGMENT_CREDIT:
         return on_credit(link, s);
+    case SEGMENT_EPOCH:
+        return on_epoch(link, s);
+    case SEGMENT_BLOCKED:
+        return on_blocked(link, s);
     case SEGMENT_PING:
         link->pong_due = true;
         link->pong_token = s->bytes;

@@ -41,7 +41,7 @@ int dp_node_new(dp_node **out, const struct dp_node_config *config) {
     if (rc != DP_OK)
         return rc;
     if (!config->network || !config->max_links || !config->handshake_ms || !config->rekey_bytes ||
-        !config->keepalive_ms || config->idle_ms / 2 <= config->keepalive_ms)
+        !config->window_max || !config->keepalive_ms || config->idle_ms / 2 <= config->keepalive_ms)
         return DP_E_ARGUMENT;
     dp_node *node = calloc(1, sizeof *node);
     if (!node)

@@ -38,6 +38,7 @@ struct dp_node {
     struct table links, flows, sinks;
     struct link_list timers[LINK_TIMERS]; /* each in order of due time */
     uint32_t pending_inbound;             /* links not established that peers opened */
+    uint32_t window_squeezes;             /* times that a flow needed what others have */
     struct link *dirty;                   /* links with something to send */
     struct link *dirty_tail;
     struct link *held; /* links that rest until events are done */

@@ -1,14 +1,22 @@
 #include "segment.h"
 
+#include <string.h>
+
 #include "bytes.h"
 
 /* Fixed part of each kind, kind byte included. */
 static const uint8_t HEADER_SIZE[SEGMENT_KINDS] = {
-    [SEGMENT_PADDING] = 1,          [SEGMENT_DATAGRAM] = DATAGRAM_HEADER,
-    [SEGMENT_FIRST] = FIRST_HEADER, [SEGMENT_NEXT] = NEXT_HEADER,
-    [SEGMENT_CREDIT] = CREDIT_SIZE, [SEGMENT_PING] = PING_SIZE,
-    [SEGMENT_PONG] = PING_SIZE,     [SEGMENT_REKEY] = REKEY_SIZE,
+    [SEGMENT_PADDING] = 1,
+    [SEGMENT_DATAGRAM] = DATAGRAM_HEADER,
+    [SEGMENT_FIRST] = FIRST_HEADER,
+    [SEGMENT_NEXT] = NEXT_HEADER,
+    [SEGMENT_CREDIT] = CREDIT_SIZE,
+    [SEGMENT_PING] = PING_SIZE,
+    [SEGMENT_PONG] = PING_SIZE,
+    [SEGMENT_REKEY] = REKEY_SIZE,
     [SEGMENT_CLOSE] = CLOSE_SIZE,
+    [SEGMENT_EPOCH] = EPOCH_SIZE,
+    [SEGMENT_BLOCKED] = BLOCKED_SIZE,
 };
 
 static void read_header(const uint8_t *p, struct segment *s) {
@@ -34,6 +42,13 @@ static void read_header(const uint8_t *p, struct segment *s) {
         break;
     case SEGMENT_CLOSE:
         s->type = load16(p + 1);
+        break;
+    case SEGMENT_EPOCH:
+        s->channel = p[1], s->epoch = load64(p + 2);
+        s->datagrams = load64(p + 10), s->bytes = load64(p + 18);
+        break;
+    case SEGMENT_BLOCKED:
+        s->channel = p[1], s->bytes = load64(p + 2);
         break;
     default:
         break;
@@ -96,6 +111,18 @@ size_t segment_put_credit(uint8_t *out, uint8_t channel, uint32_t window, uint64
     out[0] = SEGMENT_CREDIT, out[1] = channel;
     store32(out + 2, window), store64(out + 6, datagrams), store64(out + 14, bytes);
     return CREDIT_SIZE;
+}
+
+size_t segment_put_epoch(uint8_t *out, uint8_t channel, const uint8_t body[EPOCH_BODY]) {
+    out[0] = SEGMENT_EPOCH, out[1] = channel;
+    memcpy(out + 2, body, EPOCH_BODY);
+    return EPOCH_SIZE;
+}
+
+size_t segment_put_blocked(uint8_t *out, uint8_t channel, uint64_t limit) {
+    out[0] = SEGMENT_BLOCKED, out[1] = channel;
+    store64(out + 2, limit);
+    return BLOCKED_SIZE;
 }
 
 size_t segment_put_ping(uint8_t *out, enum segment_kind kind, uint64_t token) {

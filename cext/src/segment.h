@@ -15,7 +15,9 @@ enum segment_kind {
     SEGMENT_PONG = 6,     /* token 8 */
     SEGMENT_REKEY = 7,    /* the frame ends; the next one is under the next key */
     SEGMENT_CLOSE = 8,    /* reason 2; the frame ends, and so does the link */
-    SEGMENT_KINDS = 9
+    SEGMENT_EPOCH = 9,    /* channel 1 | epoch 8 | datagrams 8 | bytes 8 */
+    SEGMENT_BLOCKED = 10, /* channel 1 | limit 8 */
+    SEGMENT_KINDS = 11
 };
 
 /* Header sizes, kind included. */
@@ -26,7 +28,10 @@ enum {
     CREDIT_SIZE = 22,
     PING_SIZE = 9,
     REKEY_SIZE = 1,
-    CLOSE_SIZE = 3
+    CLOSE_SIZE = 3,
+    EPOCH_SIZE = 26,
+    EPOCH_BODY = EPOCH_SIZE - 2, /* the same in a segment and in a record */
+    BLOCKED_SIZE = 10
 };
 
 struct segment {
@@ -34,8 +39,9 @@ struct segment {
     uint8_t channel;
     uint16_t type;       /* datagram type, or close reason */
     uint32_t total;      /* whole datagram's bytes, or window */
-    uint64_t datagrams;  /* CREDIT */
-    uint64_t bytes;      /* CREDIT; the token of PING and PONG */
+    uint64_t epoch;      /* EPOCH */
+    uint64_t datagrams;  /* CREDIT, EPOCH */
+    uint64_t bytes;      /* CREDIT, EPOCH; the token of PING and PONG; the limit of BLOCKED */
     const uint8_t *data; /* piece, inside the frame */
     size_t len;
 };
@@ -52,6 +58,8 @@ size_t segment_put_first(uint8_t *out, uint8_t channel, uint16_t type, uint32_t 
 size_t segment_put_next(uint8_t *out, uint8_t channel, uint16_t len);
 size_t segment_put_credit(uint8_t *out, uint8_t channel, uint32_t window, uint64_t datagrams,
                           uint64_t bytes);
+size_t segment_put_epoch(uint8_t *out, uint8_t channel, const uint8_t body[EPOCH_BODY]);
+size_t segment_put_blocked(uint8_t *out, uint8_t channel, uint64_t limit);
 size_t segment_put_ping(uint8_t *out, enum segment_kind kind, uint64_t token);
 size_t segment_put_rekey(uint8_t *out);
 size_t segment_put_close(uint8_t *out, uint16_t reason);

@@ -81,6 +81,17 @@ static int push_credit(struct flow *flow) {
     return push(flow->sink, record, sizeof record);
 }
 
+int sink_push_epoch(struct flow *flow, const uint8_t body[EPOCH_BODY]) {
+    uint8_t record[EPOCH_RECORD_SIZE];
+    store32(record, EPOCH_RECORD_SIZE);
+    store16(record + 4, RECORD_EPOCH);
+    store16(record + 6, 0);
+    store32(record + 8, table_short(flow->handle));
+    store32(record + 12, 0);
+    memcpy(record + 16, body, EPOCH_BODY);
+    return push(flow->sink, record, sizeof record);
+}
+
 int sink_collect_flow(struct flow *flow) {
     struct builder_output out = {.pool = &flow->sink->node->pool,
                                  .flow = table_short(flow->handle),

@@ -6,6 +6,8 @@
 
 struct dp_node;
 
+enum { EPOCH_RECORD_SIZE = 40 };
+
 struct sink {
     struct dp_node *node;
     uint64_t handle;
@@ -17,6 +19,8 @@ struct sink {
 
 /* Take over a finished record. Small ones share a message. Errors: none; fits record_fn. */
 int sink_take(void *sink, struct buffer *record);
+/* The peer's EPOCH, for the application before any DATA of the flow. Errors: DP_E_MEMORY. */
+int sink_push_epoch(struct flow *flow, const uint8_t body[EPOCH_BODY]);
 /* Note that `flow` has something for its sink. */
 void sink_mark(struct flow *flow);
 /* Turn what a flow has for its application into records. Errors: DP_E_MEMORY. */

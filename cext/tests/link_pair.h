@@ -58,6 +58,7 @@ struct pair_lane {
     uint32_t sent, received;                             /* datagrams */
     uint64_t sent_bytes, received_bytes, consumed_bytes; /* with their cost */
     uint64_t limit;                                      /* as the sending application knows it */
+    bool epoch_sent, epoch_received;
 };
 
 struct pair_flow {
@@ -93,7 +94,8 @@ static inline struct dp_node_config pair_config(void) {
                                    .keepalive_ms = 20000,
                                    .idle_ms = 60000,
                                    .rekey_bytes = UINT64_C(1) << 30,
-                                   .rekey_ms = 600000};
+                                   .rekey_ms = 600000,
+                                   .window_max = 1}; /* windows stay as they begin */
 }
 
 /* The public key of side `i`. */
@@ -180,6 +182,16 @@ static inline void pair_check_credit(struct pair *p, int at, int flow, const uin
     lane->limit = load64(record + 24) + load32(record + 12);
 }
 
+/* It says what pair_send_epoch said, before all DATA. */
+static inline void pair_check_epoch(struct pair *p, int to, int flow, const uint8_t *record) {
+    struct pair_lane *lane = &p->flow[flow].lane[1 - to];
+    CHECK(load16(record + 4) == RECORD_EPOCH && load32(record) == EPOCH_RECORD_SIZE);
+    CHECK(lane->epoch_sent && !lane->epoch_received && lane->received == 0);
+    CHECK(load32(record + 12) == 0 && load64(record + 16) == (uint64_t)flow + 1);
+    CHECK(load64(record + 24) == UINT64_MAX && load64(record + 32) == (uint64_t)to);
+    lane->epoch_received = true;
+}
+
 /* One message for the application of side `i`. Records of flows it has closed are passed over. */
 static inline void pair_check_message(struct pair *p, int i, const struct dp_output *out) {
     CHECK(out->sink == p->side[i].sink && out->len > 0);
@@ -192,11 +204,16 @@ static inline void pair_check_message(struct pair *p, int i, const struct dp_out
             flow++;
         if (flow == PAIR_FLOWS)
             continue;
-        CHECK(load16(record + 4) == RECORD_DATA || load16(record + 4) == RECORD_CREDIT);
-        if (load16(record + 4) == RECORD_DATA)
+        switch (load16(record + 4)) {
+        case RECORD_DATA:
             pair_check_data(p, i, flow, record);
-        else
+            break;
+        case RECORD_CREDIT:
             pair_check_credit(p, i, flow, record);
+            break;
+        default:
+            pair_check_epoch(p, i, flow, record);
+        }
     }
 }
 
@@ -253,6 +270,22 @@ static inline bool pair_send(struct pair *p, int from, int flow, uint32_t count,
     lane->sent_bytes += cost;
     pair_ingest(&p->side[from], record, size);
     free(record);
+    return true;
+}
+
+/* False when it is too late for one. */
+static inline bool pair_send_epoch(struct pair *p, int from, int flow) {
+    uint8_t record[EPOCH_RECORD_SIZE];
+    struct pair_lane *lane = &p->flow[flow].lane[from];
+    if (lane->epoch_sent || lane->sent)
+        return false;
+    pair_header(record, sizeof record, RECORD_EPOCH, p->flow[flow].handle[from]);
+    store32(record + 12, 0);
+    store64(record + 16, (uint64_t)flow + 1);
+    store64(record + 24, UINT64_MAX);
+    store64(record + 32, (uint64_t)(1 - from));
+    lane->epoch_sent = true;
+    pair_ingest(&p->side[from], record, sizeof record);
     return true;
 }
 

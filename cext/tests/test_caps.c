@@ -7,6 +7,7 @@ enum { WINDOW = 60000, RATE = 100000, GROUP = 7 };
 
 static void open_pair(void) {
     struct dp_node_config config = pair_config();
+    config.window_max = WINDOW;
     pair_open(&pair, &config);
 }
 

@@ -32,6 +32,7 @@ static void send_one(int i, uint32_t flow, uint32_t len) {
 static void test_echo(int family) {
     struct dp_node_config config = pair_config();
     config.send_low_water = 65536;
+    config.window_max = 1 << 26;
     start(&config);
     dial_one(family, listen_one(family), NULL);
     uint32_t flows[2] = {open_flow(0), open_flow(1)};

@@ -159,6 +159,63 @@ static void test_consumed(void) {
     pair_free(&pair);
 }
 
+/* --- EPOCH ------------------------------------------------------------------------------------------- */
+
+static size_t epoch_record(uint8_t *out, uint64_t epoch, uint64_t datagrams, uint64_t bytes) {
+    pair_header(out, EPOCH_RECORD_SIZE, RECORD_EPOCH, pair.flow[0].handle[0]);
+    store32(out + 12, 0);
+    store64(out + 16, epoch);
+    store64(out + 24, datagrams);
+    store64(out + 32, bytes);
+    return EPOCH_RECORD_SIZE;
+}
+
+/* In front of all DATA, in one message with it: once, without credit, and the peer has it first. */
+static void test_epoch(void) {
+    start();
+    size_t size = epoch_record(message, 7, 8, 9);
+    store32(message + 12, 1);
+    CHECK(refused(size, DP_E_BATCH, 1));
+    store32(message + 12, 0);
+    store32(message, size - 4);
+    CHECK(refused(size - 4, DP_E_BATCH, 1));
+    size = epoch_record(message, UINT64_MAX, 8, UINT64_MAX);
+    size += data_record(message + size, 1, WINDOW - 16, 0);
+    pair_ingest(&pair.side[0], message, size);
+    CHECK(sending()->epoch && sending()->accepted.bytes == WINDOW && pair.side[0].kept == 1);
+    pair.flow[0].lane[0].sent = 1; /* what pair_send would have noted */
+    pair.flow[0].lane[0].len[0] = WINDOW - 16;
+    CHECK(pair_produce(&pair, 0, 0) && pair_deliver(&pair, 1, PAIR_WIRE) == DP_OK);
+    struct dp_output out;
+    CHECK(dp_node_collect(pair.side[1].node) == DP_OK && dp_node_output(pair.side[1].node, &out));
+    CHECK(load16(out.data + 4) == RECORD_EPOCH && load32(out.data) == EPOCH_RECORD_SIZE);
+    CHECK(load32(out.data + 8) == pair.flow[0].handle[1] && load32(out.data + 12) == 0);
+    CHECK(memcmp(out.data + 16, message + 16, EPOCH_BODY) == 0);
+    CHECK(out.len > EPOCH_RECORD_SIZE && load16(out.data + EPOCH_RECORD_SIZE + 4) == RECORD_DATA);
+    dp_node_output_done(pair.side[1].node);
+    pair.flow[0].handle[1] = 0;
+    pair_run(&pair);
+    CHECK(refused(epoch_record(message, 1, 0, 0), DP_E_STATE, 1));
+    pair_free(&pair);
+}
+
+/* One alone is enough to make another, or one behind DATA, too late. */
+static void test_late_epoch(void) {
+    start();
+    size_t size = epoch_record(message, 1, 0, 0);
+    pair_ingest(&pair.side[0], message, size);
+    CHECK(pair.side[0].kept == 1);
+    pair.flow[0].handle[1] = 0;
+    pair_run(&pair);
+    CHECK(pair.side[0].kept == 0 && refused(size, DP_E_STATE, 1));
+    pair_free(&pair);
+    start();
+    CHECK(pair_send(&pair, 0, 0, 1, 0));
+    pair_run(&pair);
+    CHECK(refused(epoch_record(message, 1, 0, 0), DP_E_STATE, 1));
+    pair_free(&pair);
+}
+
 /* --- flows and credit -------------------------------------------------------------------------------- */
 
 static void test_foreign_flow(void) {
@@ -245,6 +302,8 @@ int main(void) {
     test_malformed_data();
     test_truncation();
     test_consumed();
+    test_epoch();
+    test_late_epoch();
     test_foreign_flow();
     test_credit();
     test_mixed();

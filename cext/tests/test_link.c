@@ -119,7 +119,7 @@ static const struct {
 } FRAMES[] = {
     {1, DP_OK, 0, {"010b0000010078"}},        /* a datagram */
     {2, DP_OK, 0, {"010b060000000020"}},      /* and padding */
-    {3, DP_E_SEGMENT, 6, {"09"}},             /* unknown kind */
+    {3, DP_E_SEGMENT, 6, {"0b"}},             /* unknown kind */
     {4, DP_E_SEGMENT, 6, {"010b00000200ff"}}, /* shorter than it says */
     {5, DP_E_DATAGRAM, 6, {"030b010078"}},    /* orphan NEXT */
     {6, DP_E_DATAGRAM, 6, {"020b00000a000000010078", "020b00000a000000010078"}},

@@ -6,10 +6,11 @@
 #include "segment.h"
 
 static uint8_t frame[512];
+static const uint8_t EPOCH[EPOCH_BODY] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0, 0, 0, 0, 0, 0x0a};
 
 static const uint8_t SIZES[SEGMENT_KINDS] = {
-    1,         DATAGRAM_HEADER, FIRST_HEADER, NEXT_HEADER, CREDIT_SIZE,
-    PING_SIZE, PING_SIZE,       REKEY_SIZE,   CLOSE_SIZE,
+    1,         DATAGRAM_HEADER, FIRST_HEADER, NEXT_HEADER, CREDIT_SIZE,  PING_SIZE,
+    PING_SIZE, REKEY_SIZE,      CLOSE_SIZE,   EPOCH_SIZE,  BLOCKED_SIZE,
 };
 
 /* One segment of `kind` with `len` bytes of data (pieces only); returns its size. */
@@ -31,6 +32,10 @@ static size_t put(enum segment_kind kind, uint16_t len) {
         return segment_put_rekey(frame);
     case SEGMENT_CLOSE:
         return segment_put_close(frame, 0xfffe);
+    case SEGMENT_EPOCH:
+        return segment_put_epoch(frame, 249, EPOCH);
+    case SEGMENT_BLOCKED:
+        return segment_put_blocked(frame, 249, 0xfedcba9876543210);
     default:
         frame[0] = SEGMENT_PADDING;
         return 1 + (size_t)len;
@@ -43,19 +48,29 @@ static bool has_data(int kind) {
 
 static void check_fields(const struct segment *s, int kind) {
     static const struct segment EXPECTED[SEGMENT_KINDS] = {
-        {SEGMENT_PADDING, 0, 0, 0, 0, 0, NULL, 9},
-        {SEGMENT_DATAGRAM, 249, 0xbeef, 9, 0, 0, NULL, 9},
-        {SEGMENT_FIRST, 249, 0xbeef, 0x01000000, 0, 0, NULL, 9},
-        {SEGMENT_NEXT, 249, 0, 0, 0, 0, NULL, 9},
-        {SEGMENT_CREDIT, 249, 0, 0xfedcba98, 0x0123456789abcdef, UINT64_MAX, NULL, 0},
-        {SEGMENT_PING, 0, 0, 0, 0, 0x0123456789abcdef, NULL, 0},
-        {SEGMENT_PONG, 0, 0, 0, 0, 0x0123456789abcdef, NULL, 0},
-        {SEGMENT_REKEY, 0, 0, 0, 0, 0, NULL, 0},
-        {SEGMENT_CLOSE, 0, 0xfffe, 0, 0, 0, NULL, 0},
+        {.kind = SEGMENT_PADDING, .len = 9},
+        {.kind = SEGMENT_DATAGRAM, .channel = 249, .type = 0xbeef, .total = 9, .len = 9},
+        {.kind = SEGMENT_FIRST, .channel = 249, .type = 0xbeef, .total = 0x01000000, .len = 9},
+        {.kind = SEGMENT_NEXT, .channel = 249, .len = 9},
+        {.kind = SEGMENT_CREDIT,
+         .channel = 249,
+         .total = 0xfedcba98,
+         .datagrams = 0x0123456789abcdef,
+         .bytes = UINT64_MAX},
+        {.kind = SEGMENT_PING, .bytes = 0x0123456789abcdef},
+        {.kind = SEGMENT_PONG, .bytes = 0x0123456789abcdef},
+        {.kind = SEGMENT_REKEY},
+        {.kind = SEGMENT_CLOSE, .type = 0xfffe},
+        {.kind = SEGMENT_EPOCH,
+         .channel = 249,
+         .epoch = 0x0807060504030201,
+         .datagrams = 9,
+         .bytes = 10},
+        {.kind = SEGMENT_BLOCKED, .channel = 249, .bytes = 0xfedcba9876543210},
     };
     const struct segment *e = &EXPECTED[kind];
     CHECK_ROW(kind, s->kind == e->kind && s->channel == e->channel && s->type == e->type);
-    CHECK_ROW(kind, s->total == e->total && s->datagrams == e->datagrams);
+    CHECK_ROW(kind, s->total == e->total && s->datagrams == e->datagrams && s->epoch == e->epoch);
     CHECK_ROW(kind, s->bytes == e->bytes && s->len == e->len);
     CHECK_ROW(kind, s->data == frame + SIZES[kind]);
 }
@@ -147,12 +162,14 @@ static void test_row(void) {
     at += segment_put_datagram(frame + at, 3, 4, 0);
     at += segment_put_next(frame + at, 5, 6) + 6;
     at += segment_put_credit(frame + at, 7, 8, 9, 10);
+    at += segment_put_epoch(frame + at, 5, EPOCH);
+    at += segment_put_blocked(frame + at, 5, 6);
     at += segment_put_rekey(frame + at);
     for (const uint8_t *cursor = frame; cursor < frame + at; count++) {
         struct segment s;
         CHECK(segment_next(&cursor, frame + at, &s) == DP_OK);
     }
-    CHECK(count == 5);
+    CHECK(count == 7);
 }
 
 int main(void) {

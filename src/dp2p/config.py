@@ -92,6 +92,10 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     rekey_s: Seconds = 120.0
     send_low_water: Annotated[int, Meta(ge=1 << 12, le=1 << 24)] = 1 << 17
     "Bytes that may wait unsent in the kernel, for each link, on a path fast enough for them."
+    window_max: Annotated[int, Meta(ge=(16 << 20) + 16, le=1 << 30)] = 64 << 20
+    "Bytes up to which the window of a flow opens; it holds a largest datagram."
+    buffer_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 1 << 30
+    "Bytes that the windows of all flows, both directions, may come to by growing, in all shards."
 
 
 class PeersSection(Section, frozen=True, kw_only=True):

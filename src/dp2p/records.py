@@ -28,6 +28,7 @@ MESSAGE_MAX = 32 << 20  # largest ZeroMQ message on a data socket
 HEADER = struct.Struct("<IHHI")
 DATA_HEADER = struct.Struct("<IHHIII")
 POSITION = struct.Struct("<IHHIIQQ")
+EPOCH = struct.Struct("<IHHIIQQQ")
 _COUNTS = struct.Struct("<II")
 _ROW = 64  # datagrams of one size taken apart in one step
 _LARGE = 1024  # mean bytes beyond which a payload is copied out on its own
@@ -45,6 +46,7 @@ class Kind(IntEnum):
     UP = 6  # shard: JSON, a peer is there and speaks the protocol
     DOWN = 7  # shard: JSON, it is gone
     ERROR = 8  # shard: JSON, a record was refused
+    EPOCH = 9  # both: where the positions of a flow's sender stand, in front of all DATA
 
 
 class Record(NamedTuple):
@@ -61,6 +63,16 @@ class Position(NamedTuple):
     window: int
     "Bytes beyond ``bytes`` that may be sent; 0 in CONSUMED."
     datagrams: int
+    bytes: int
+
+
+class Epoch(NamedTuple):
+    """From where the sender of a flow counts."""
+
+    epoch: int
+    "Chosen by the sender; another one means that it has nothing of what came before."
+    datagrams: int
+    "Position of the flow's first datagram in that epoch."
     bytes: int
 
 
@@ -176,6 +188,21 @@ def decode_position(body: memoryview) -> Position:
     if len(body) != POSITION.size - HEADER.size:
         raise RecordError(f"position record with a body of {len(body)} bytes")
     return Position(*struct.unpack("<IQQ", body))
+
+
+def encode_epoch(flow: int, epoch: Epoch) -> bytes:
+    """An EPOCH record."""
+    return EPOCH.pack(EPOCH.size, Kind.EPOCH, 0, flow, 0, *epoch)
+
+
+def decode_epoch(body: memoryview) -> Epoch:
+    """What an EPOCH record's body says."""
+    if len(body) != EPOCH.size - HEADER.size:
+        raise RecordError(f"EPOCH record with a body of {len(body)} bytes")
+    zero, *said = struct.unpack("<IQQQ", body)
+    if zero:
+        raise RecordError(f"EPOCH record with {zero} where zero belongs")
+    return Epoch(*said)
 
 
 def encode_bytes(kind: Kind, flow: int, body: bytes) -> bytes:

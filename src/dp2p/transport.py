@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from dp2p._transport import ffi, lib
 from dp2p.transport_codes import (
+    KEY_LEN,
+    TICKET_LEN,
     EventKind,
     Lift,
     LinkState,
@@ -25,12 +26,30 @@ from dp2p.transport_codes import (
     status_name,
     usage_of,
 )
+from dp2p.transport_types import (
+    Event,
+    FlowConfig,
+    FlowInfo,
+    Known,
+    LinkInfo,
+    NodeConfig,
+    Place,
+    Position,
+)
 
 __all__ = [
+    "CONTROL_MAX",
+    "GROUP_COUNT",
+    "KEY_LEN",
+    "LIFTS_MAX",
+    "PRODUCE_MIN",
+    "RATE_MAX",
+    "TICKET_LEN",
     "Engine",
     "Event",
     "EventKind",
     "FlowConfig",
+    "FlowInfo",
     "Known",
     "Lift",
     "LinkInfo",
@@ -39,6 +58,7 @@ __all__ = [
     "Node",
     "NodeConfig",
     "Place",
+    "Position",
     "Priority",
     "Refused",
     "Status",
@@ -53,110 +73,13 @@ __all__ = [
 PRODUCE_MIN: int = lib.DP_PRODUCE_MIN
 CONTROL_MAX: int = lib.DP_CONTROL_MAX
 HELLO_MAX: int = lib.DP_HELLO_MAX
-KEY_LEN: int = lib.DP_KEY_LEN
 TICKET_NAME_LEN: int = lib.DP_TICKET_NAME_LEN
-TICKET_LEN: int = lib.DP_TICKET_LEN
 GROUP_COUNT: int = lib.DP_GROUP_COUNT
 LIFTS_MAX: int = lib.DP_LIFTS_MAX
 RATE_MAX: int = lib.DP_RATE_MAX
 WOKEN_EVENTS: int = lib.DP_WOKEN_EVENTS
 WOKEN_OUTPUT: int = lib.DP_WOKEN_OUTPUT
 RELEASES_PER_CALL = 256
-
-
-class Event(NamedTuple):
-    """What happened on a link, or to a record of an application; see ``struct dp_event``."""
-
-    kind: int
-    status: int
-    link: int
-    dial: int
-    sink: int
-    flow: int
-    type: int
-    reason: int
-    data: bytes
-
-
-class Place(NamedTuple):
-    """A numeric address and a port."""
-
-    host: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a dial relies on; see ``struct dp_known``.  Raises: ValueError for a wrong length."""
-
-    key: bytes
-    "The peer's Ed25519 public key."
-    ticket: bytes | None = field(default=None, repr=False)
-    "Of an earlier session with that key: name and psk. Secret."
-    pinned: bool = False
-    "No other key may answer."
-
-    def __post_init__(self) -> None:
-        if len(self.key) != KEY_LEN:
-            raise ValueError(f"a key has {KEY_LEN} bytes, not {len(self.key)}")
-        if self.ticket is not None and len(self.ticket) != TICKET_LEN:
-            raise ValueError(f"a ticket has {TICKET_LEN} bytes, not {len(self.ticket)}")
-
-
-@dataclass(frozen=True, slots=True)
-class LinkInfo:
-    """See ``struct dp_link_info``."""
-
-    dial: int
-    state: LinkState
-    initiator: bool
-    mode: Mode
-    fell_back: bool
-    key: bytes
-    remote: Place | None
-    seen: Place | None
-    bytes_in: int
-    bytes_out: int
-    datagrams_in: int
-    datagrams_out: int
-    flows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeConfig:
-    """See ``struct dp_node_config``. The seed is secret and not shown."""
-
-    network: str = "dp2p"
-    aead: str | None = None
-    max_links: int = 16384
-    max_handshakes: int = 1024
-    max_handshakes_per_address: int = 64
-    max_handshakes_per_network: int = 256
-    handshake_ms: int = 10_000
-    keepalive_ms: int = 20_000
-    idle_ms: int = 60_000
-    rekey_bytes: int = 1 << 30
-    rekey_ms: int = 120_000
-    send_low_water: int = 1 << 17
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlowConfig:
-    """See ``struct dp_flow_config``."""
-
-    sink: int
-    number: int
-    peer_number: int
-    max_datagram: int
-    types: int = 65536
-    window: int
-    peer_window: int
-    priority: Priority = Priority.NORMAL
-    weight: int = 16
-    group: int = 0
-    "All flows of one protocol have the same."
-    lifts: tuple[Lift, ...] = ()
-    "At most ``LIFTS_MAX``."
 
 
 def process_tune() -> None:
@@ -244,6 +167,7 @@ class Node:
         self._kept = ffi.new("bool *")
         self._tokens = ffi.new("uint64_t[]", RELEASES_PER_CALL)
         self._size = ffi.new("size_t *")
+        self._flow_info = ffi.new("struct dp_flow_info *")
 
     @property
     def aead(self) -> str:
@@ -439,6 +363,28 @@ class Node:
         """Forget a flow; with ``tombstone``, drop what still comes for it until ``flow_bury``."""
         check(lib.dp_flow_close(self._node, flow, tombstone), "closing a flow")
 
+    def flow(self, flow: int) -> FlowInfo:
+        """What a flow knows of itself; begins a new ``waited_max_ms``.
+
+        Raises: TransportError (argument) when there is no such flow.
+        """
+        out = self._flow_info
+        check(lib.dp_flow_get(self._node, flow, out), "looking at a flow")
+        return FlowInfo(
+            out.link,
+            _position(out.accepted),
+            _position(out.sent),
+            _position(out.confirmed),
+            _position(out.received),
+            _position(out.consumed),
+            out.send_limit,
+            out.receive_limit,
+            out.window,
+            out.peer_window,
+            out.wait_ms,
+            out.waited_max_ms,
+        )
+
     def flow_tombstone(self, link: int, number: int) -> None:
         """Drop what comes for ``number`` until ``flow_bury``, whether or not a flow has it."""
         check(lib.dp_flow_tombstone(self._node, link, number), "withdrawing a number")
@@ -475,6 +421,10 @@ class Node:
         out = ffi.new("struct dp_usage *")
         check(lib.dp_group_usage(self._node, group, out), "looking at a group's usage")
         return usage_of(out)
+
+
+def _position(position: Any) -> Position:
+    return Position(position.datagrams, position.bytes)
 
 
 def _event(event: Any) -> Event:

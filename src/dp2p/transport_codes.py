@@ -12,11 +12,15 @@ from typing import Any, NamedTuple
 from dp2p._transport import ffi, lib
 from dp2p.errors import TransportError
 
+KEY_LEN: int = lib.DP_KEY_LEN
+TICKET_LEN: int = lib.DP_TICKET_LEN
+
 
 class Status(IntEnum):
     """Status codes that decisions depend on; ``status_name`` knows the rest."""
 
     OK = lib.DP_OK
+    STATE = lib.DP_E_STATE
     IDENTITY = lib.DP_E_IDENTITY
     CHANNEL = lib.DP_E_CHANNEL
     CREDIT = lib.DP_E_CREDIT

@@ -7,16 +7,23 @@ from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from dp2p import noise, records
 from dp2p.records import DATAGRAM_COST, Kind
-from dp2p.transport import EventKind, Known, LinkState, NodeConfig, Priority
+from dp2p.transport import EventKind, FlowInfo, Known, LinkState, NodeConfig, Priority
 from wire import SEED_A, SEED_B, Pair, Side
 
 WINDOW = 640 << 10
 LARGEST = 300 << 10
 REKEY = NodeConfig(rekey_bytes=5000)
+CAPS = [0, 7 * WINDOW, 10 * WINDOW]  # on windows; six begin with one each
 PATTERN = bytes(range(256)) * (LARGEST // 256 + 1)
 
 SIZES = st.one_of(
@@ -105,6 +112,7 @@ class Way:
     cost: int = 0
     confirmed: tuple[int, int] = (0, 0)
     consumed: int = 0
+    epoch: records.Epoch | None = None
 
     def received(self) -> list[tuple[bytes, int]]:
         found = [
@@ -129,21 +137,67 @@ class Way:
                 return window + size - self.cost
         return WINDOW - self.cost
 
+    def sender(self) -> FlowInfo:
+        return self.source.node.flow(self.out)
+
+    def receiver(self) -> FlowInfo:
+        return self.target.node.flow(self.into)
+
+    def epochs(self) -> list[bytes]:
+        """EPOCH records that came, each of which must be the flow's first."""
+        came = [record for record in self.target.records if record[1] == self.into]
+        said = [i for i, (kind, _, _) in enumerate(came) if kind == Kind.EPOCH]
+        others = [i for i, (kind, _, _) in enumerate(came) if kind == Kind.DATA]
+        assert not said or not others or said[-1] < others[0]
+        return [came[i][2] for i in said]
+
 
 class Links(RuleBasedStateMachine):
     """Three protocols of different class, both ways, with rekeying and control datagrams amid."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.pair = Pair([70_000, 13], config=REKEY).open()
         self.ways: list[Way] = []
-        for number, priority in enumerate(Priority):
-            a, b = self.pair.flow(
-                number, window=WINDOW, max_datagram=LARGEST, priority=priority, weight=1 + number
-            )
-            self.ways += [Way(self.pair.a, self.pair.b, a, b), Way(self.pair.b, self.pair.a, b, a)]
         self.controls: dict[bool, list[bytes]] = {True: [], False: []}
         self.refused: Counter[bool] = Counter()
+
+    @initialize(cap=st.sampled_from(CAPS), most=st.sampled_from([WINDOW, 5 * WINDOW]))
+    def begin(self, cap: int, most: int) -> None:
+        self.cap = cap
+        config = NodeConfig(rekey_bytes=5000, window_max=most, window_bytes_max=cap)
+        self.pair = Pair([70_000, 13], config=config).open()
+        self.ways = [way for number in range(3) for way in self.open(number)]
+
+    def open(self, number: int) -> list[Way]:
+        a, b = self.pair.flow(
+            number,
+            window=WINDOW,
+            max_datagram=LARGEST,
+            priority=Priority(number),
+            weight=1 + number,
+        )
+        return [Way(self.pair.a, self.pair.b, a, b), Way(self.pair.b, self.pair.a, b, a)]
+
+    @rule(number=st.integers(0, 2))
+    def open_anew(self, number: int) -> None:
+        """What is under way meets the tombstone; the new flow begins at zero."""
+        sides = ((self.pair.a, number, 0), (self.pair.b, number + 100, 1))
+        for side, _, at in sides:
+            side.node.flow_close(self.ways[2 * number + at].out, tombstone=True)
+        self.pair.run()
+        for side, own, _ in sides:
+            side.node.flow_bury(side.link, own)
+        self.ways[2 * number : 2 * number + 2] = self.open(number)
+
+    @rule(way=st.integers(0, 5), epoch=st.builds(records.Epoch, *[st.integers(0, 2**64 - 1)] * 3))
+    def say_epoch(self, way: int, epoch: records.Epoch) -> None:
+        """It is taken before all DATA, once."""
+        one = self.ways[way]
+        one.source.ingest(records.encode_epoch(one.out, epoch))
+        if one.epoch is None and not one.sent:
+            one.epoch = epoch
+        else:
+            self.refused[one.source is self.pair.a] += 1
 
     @rule(way=st.integers(0, 5), batch=BATCH)
     def send(self, way: int, batch: list[tuple[int, int]]) -> None:
@@ -162,7 +216,9 @@ class Links(RuleBasedStateMachine):
     def send_beyond(self, way: int) -> None:
         """More than any credit is refused as a whole."""
         one = self.ways[way]
-        over = [bytes(LARGEST)] * 3
+        info = one.sender()
+        left = info.send_limit - info.accepted.bytes
+        over = [bytes(LARGEST)] * (left // LARGEST + 1)
         one.source.ingest(records.encode_data(one.out, over, 0))
         self.refused[one.source is self.pair.a] += 1
 
@@ -195,30 +251,67 @@ class Links(RuleBasedStateMachine):
             side.node.tick(self.pair.now)
         self.pair.run()
 
+    @precondition(lambda self: self.ways)
     @invariant()
     def nothing_is_lost_doubled_or_out_of_order(self) -> None:
         for way in self.ways:
             got = way.received()
             assert got == way.sent[: len(got)]
 
+    @precondition(lambda self: self.ways)
     @invariant()
     def credit_is_conserved(self) -> None:
         """Confirmed, consumed, received, sent: in this order, and within the window."""
         for way in self.ways:
             way.credit()
             assert way.confirmed[0] <= way.consumed <= len(way.received()) <= len(way.sent)
-            assert way.cost - way.confirmed[1] <= WINDOW
+            sender, receiver = way.sender(), way.receiver()
+            assert way.cost == sender.accepted.bytes <= sender.send_limit
+            assert sender.send_limit <= receiver.receive_limit
+            assert receiver.received.bytes <= sender.send_limit
+
+    @precondition(lambda self: self.ways)
+    @invariant()
+    def sums_are_what_a_recount_gives(self) -> None:
+        for side in (self.pair.a, self.pair.b):
+            out = [way.sender() for way in self.ways if way.source is side]
+            into = [way.receiver() for way in self.ways if way.target is side]
+            stats = side.node.stats()
+            assert stats["queued_bytes"] == sum(f.accepted.bytes - f.sent.bytes for f in out)
+            assert stats["unread_bytes"] == sum(f.received.bytes - f.consumed.bytes for f in into)
+            usable = sum(f.send_limit - f.confirmed.bytes for f in out)
+            assert stats["peer_window_bytes"] == usable
+            granted = sum(f.receive_limit - f.consumed.bytes for f in into)
+            assert stats["window_bytes"] >= granted
+            assert not self.cap or stats["window_bytes"] + usable <= self.cap
+
+    def nothing_is_under_way(self) -> None:
+        """Both sides agree on every limit, and all that was granted may be sent."""
+        for way in self.ways:
+            sender, receiver = way.sender(), way.receiver()
+            assert way.credit() == sender.send_limit - way.cost
+            assert sender.send_limit == receiver.receive_limit or self.cap
+            assert receiver.consumed == sender.confirmed
+        for side in (self.pair.a, self.pair.b):
+            into = [way.receiver() for way in self.ways if way.target is side]
+            granted = sum(f.receive_limit - f.consumed.bytes for f in into)
+            assert side.node.stats()["window_bytes"] == granted
 
     def teardown(self) -> None:
         """Everything arrives once it is consumed, all messages are let go, all credit is back."""
+        if not self.ways:
+            return
         self.pair.run()
         for way in self.ways:
             assert way.received() == way.sent
             way.consume(len(way.sent))
         self.pair.run()
         for way in self.ways:
-            assert way.credit() == WINDOW
+            assert way.credit() >= WINDOW
             assert way.confirmed == (len(way.sent), way.cost)
+            said = [] if way.epoch is None else [records.encode_epoch(0, way.epoch)[12:]]
+            assert way.epochs() == said
+        self.nothing_is_under_way()
         for side, from_a in ((self.pair.a, True), (self.pair.b, False)):
             assert not side.kept
             assert not side.of(EventKind.DOWN)

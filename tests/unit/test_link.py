@@ -149,7 +149,7 @@ def test_credit_is_exact(over: int, ends: bool) -> None:
 
 
 def test_credit_comes_back_with_consumption() -> None:
-    pair = Pair().open()
+    pair = Pair(config=NodeConfig(window_max=2000)).open()
     ours, theirs = pair.flow(0, window=2000, max_datagram=1000)
     cost = 1000 + DATAGRAM_COST
     for i in range(1, 50):
@@ -356,3 +356,76 @@ def test_keys_are_renewed_by_bytes() -> None:
         pair.run()
     assert pair.b.node.stats()["rekeys"] >= 3
     assert len(pair.b.payloads(theirs)) == 20
+
+
+# --- what a flow knows of itself ---
+
+
+def test_a_flow_knows_where_it_stands() -> None:
+    """Positions of both directions, and how long its queue has waited."""
+    pair = Pair().open()
+    ours, theirs = pair.flow(0)
+    send(pair.a, ours, bytes(84), bytes(84))
+    pair.now += 250
+    pair.a.node.tick(pair.now)
+    before = pair.a.node.flow(ours)
+    assert (before.link, before.window, before.peer_window) == (pair.a.link, 1 << 20, 1 << 20)
+    assert (before.accepted, before.sent) == ((2, 200), (0, 0))
+    assert (before.wait_ms, before.waited_max_ms) == (250, 0)
+    assert pair.a.node.stats()["queued_bytes"] == 200
+    pair.run()
+    pair.b.consume(theirs, 1, 100)
+    assert pair.b.node.stats()["unread_bytes"] == 100
+    pair.run()
+    after = pair.a.node.flow(ours)
+    assert (after.sent, after.confirmed, after.send_limit) == ((2, 200), (1, 100), (1 << 20) + 100)
+    assert (after.wait_ms, after.waited_max_ms) == (0, 250)
+    assert pair.a.node.flow(ours).waited_max_ms == 0
+    other = pair.b.node.flow(theirs)
+    assert (other.received, other.consumed, other.receive_limit) == (
+        (2, 200),
+        (1, 100),
+        (1 << 20) + 100,
+    )
+    with pytest.raises(TransportError, match="argument"):
+        pair.a.node.flow(ours + 1)
+
+
+def test_what_goes_with_a_flow_leaves_the_sums() -> None:
+    pair = Pair().open()
+    ours, theirs = pair.flow(0)
+    send(pair.a, ours, bytes(84))
+    pair.run()
+    send(pair.a, ours, bytes(84))
+    pair.a.node.flow_close(ours, tombstone=True)
+    pair.b.node.flow_close(theirs, tombstone=True)
+    assert pair.a.node.stats()["queued_bytes"] == pair.b.node.stats()["unread_bytes"] == 0
+
+
+# --- EPOCH ---
+
+
+def test_an_epoch_comes_first_and_once() -> None:
+    """In front of all DATA it reaches the application as it was sent; later it is refused."""
+    pair = Pair([13]).open()
+    ours, theirs = pair.flow(0)
+    said = records.encode_epoch(ours, records.Epoch(7, 8, 9))
+    pair.a.ingest(said)
+    send(pair.a, ours, b"first")
+    pair.a.ingest(said)
+    pair.run()
+    (epoch, data) = [record for record in pair.b.records if record[1] == theirs]
+    assert epoch == (records.Kind.EPOCH, theirs, said[12:])
+    assert data[0] == records.Kind.DATA
+    assert [event.status for event in pair.a.of(EventKind.REFUSED)] == [Status.STATE]
+    assert pair.a.node.flow(ours).sent == (1, 21)
+
+
+def test_an_epoch_of_a_withdrawn_flow_is_dropped() -> None:
+    pair = Pair().open()
+    ours, theirs = pair.flow(0)
+    pair.b.node.flow_close(theirs, tombstone=True)
+    pair.a.ingest(records.encode_epoch(ours, records.Epoch(7, 8, 9)))
+    pair.run()
+    assert not pair.b.of(EventKind.DOWN)
+    assert not pair.b.records

@@ -11,7 +11,15 @@ from dp2p.bus import ProtocolEntry
 from dp2p.control import ProtocolSpec
 from dp2p.hello import Offer, Protocols
 from dp2p.records import DATAGRAM_COST
-from dp2p.shards.negotiation import Change, Join, Negotiation, choose, join
+from dp2p.shards.negotiation import (
+    PRESSURE_MAX,
+    Change,
+    Join,
+    Negotiation,
+    choose,
+    join,
+    pressure,
+)
 
 PEER = bytes(32)
 
@@ -227,3 +235,40 @@ def test_a_protocol_that_changes_under_one_number(changed: ProtocolEntry) -> Non
     assert again is not None
     assert [one.number for one in again.protocols] == [3]
     assert [one.session for one in negotiation.settle().open] == [changed.session]
+
+
+# used of 1024, how often windows are halved
+PRESSURE = [
+    (0, 0),
+    (511, 0),
+    (512, 1),
+    (767, 1),
+    (768, 2),
+    (896, 3),
+    (1024, PRESSURE_MAX),
+    (5000, 28),
+]
+
+
+@pytest.mark.parametrize(("used", "shift"), PRESSURE)
+def test_pressure_halves_the_windows_of_new_links(used: int, shift: int) -> None:
+    assert pressure(used, 1024) == shift
+
+
+@pytest.mark.parametrize(
+    ("shift", "window"), [(0, 1 << 20), (1, 1 << 19), (4, 1 << 16), (12, 1016), (28, 1016)]
+)
+def test_windows_under_pressure_hold_a_largest_datagram(shift: int, window: int) -> None:
+    """The offer and the flow have the same; the properties of the protocol stay as they are."""
+    spec = ProtocolSpec(name="chat", versions=[1], window=1 << 20, max_datagram=1000)
+    one = ProtocolEntry(number=3, spec=spec, session="s")
+    negotiation = Negotiation(PEER)
+    negotiation.shift = shift
+    told = negotiation.set_ours([one])
+    assert told is not None
+    assert told.protocols[0].window == window
+    negotiation.set_theirs(told)
+    negotiation.acknowledged(told.generation)
+    (joined,) = negotiation.settle().open
+    assert (joined.window, joined.max_datagram) == (window, 1000)
+    assert negotiation.set_ours([one]) is None

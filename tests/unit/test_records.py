@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dp2p import records
 from dp2p.errors import RecordError
-from dp2p.records import Kind, Position
+from dp2p.records import Epoch, Kind, Position
 
 SPEC = Path(__file__).resolve().parents[2] / "docs" / "spec" / "app-api.md"
 
@@ -66,6 +66,22 @@ def test_positions_survive(window: int, count: int, size: int) -> None:
     position = Position(window, count, size)
     record = only(records.encode_position(Kind.CREDIT, 3, position))
     assert records.decode_position(record.body) == position
+
+
+NUMBER = st.integers(0, 2**64 - 1)
+
+
+@given(st.builds(Epoch, NUMBER, NUMBER, NUMBER))
+def test_epochs_survive(epoch: Epoch) -> None:
+    record = only(records.encode_epoch(3, epoch))
+    assert (record.kind, record.flow) == (Kind.EPOCH, 3)
+    assert records.decode_epoch(record.body) == epoch
+
+
+@pytest.mark.parametrize("body", [b"", bytes(27), bytes(29), b"\x01" + bytes(27)])
+def test_epochs_have_one_size_and_a_zero(body: bytes) -> None:
+    with pytest.raises(RecordError, match="EPOCH"):
+        records.decode_epoch(memoryview(body))
 
 
 def test_json_is_padded_to_four_bytes() -> None:
@@ -131,6 +147,7 @@ def test_the_examples_in_the_specification() -> None:
         records.encode_data(7, [b"hello", b"", b"abc"], [1, 1, 2]),
         records.encode_position(Kind.CONSUMED, 7, Position(0, 3, 56)),
         records.encode_position(Kind.CREDIT, 7, Position(1 << 20, 3, 56)),
+        records.encode_epoch(7, Epoch(0x1122334455667788, 3, 56)),
         records.encode_bytes(Kind.UP, 7, b'{"protocol":"chat",...}'),
         records.encode_json(Kind.DOWN, 7, {"reason": "shutdown"}),
         records.encode_json(Kind.ERROR, 7, {"code": "no_credit", "message": "beyond"}),

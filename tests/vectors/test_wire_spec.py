@@ -160,6 +160,8 @@ EXPECTED = {
     "PONG": struct.pack("<BQ", 6, 0x1122334455667788),
     "REKEY": b"\x07",
     "CLOSE": struct.pack("<BH", 8, 10),
+    "EPOCH": struct.pack("<BBQQQ", 9, 5, 0x1122334455667788, 2, 45),
+    "BLOCKED": struct.pack("<BBQ", 10, 5, 100_016),
 }
 
 
@@ -194,6 +196,48 @@ def test_credit_is_given() -> None:
     assert peer.heard() == [struct.pack("<BBIQQ", 4, 5, 100_016, 1, 21)]
 
 
+def test_an_epoch_arrives_before_data() -> None:
+    peer = Peer()
+    assert peer.send(SEGMENTS["EPOCH"] + SEGMENTS["DATAGRAM"]) == []
+    (epoch, body), (data, _) = peer.received()
+    assert (epoch, data) == (records.Kind.EPOCH, records.Kind.DATA)
+    assert body == bytes(4) + SEGMENTS["EPOCH"][2:]
+    (down,) = peer.send(SEGMENTS["EPOCH"])
+    assert (down.kind, down.status) == (EventKind.DOWN, Status.DATAGRAM)
+
+
+def test_an_epoch_is_sent() -> None:
+    peer = Peer()
+    said = records.Epoch(0x1122334455667788, 2, 45)
+    message = records.encode_epoch(peer.flow, said) + records.encode_data(peer.flow, [b"hello"], 1)
+    peer.ours.node.ingest(peer.sink, 1, message)
+    expected = b"\x09\x09" + SEGMENTS["EPOCH"][2:] + struct.pack("<BBHH", 1, 9, 1, 5) + b"hello"
+    assert peer.heard() == [expected]
+
+
+def test_blocked_opens_the_window() -> None:
+    """All is consumed, so only the window holds the sender up; what is said twice counts once."""
+    peer = Peer()
+    assert peer.send(SEGMENTS["BLOCKED"]) == []
+    assert peer.heard() == [struct.pack("<BBIQQ", 4, 5, 200_032, 0, 0)]
+    assert peer.send(SEGMENTS["BLOCKED"]) == []
+    assert peer.heard() == []
+
+
+def test_blocked_is_said_once_for_each_limit() -> None:
+    peer = Peer()
+    largest = records.encode_data(peer.flow, [bytes(100_000)], 1)
+    for token in range(10):  # 48416 are left, and the largest costs 100016
+        peer.ours.node.ingest(peer.sink, token, largest)
+    said = b""
+    while plains := peer.heard():
+        said = plains[-1]
+    assert said[-10:] == struct.pack("<BBQ", 10, 9, 1 << 20)
+    empty = records.encode_data(peer.flow, [b""], 1)
+    peer.ours.node.ingest(peer.sink, 11, empty)
+    assert peer.heard() == [struct.pack("<BBHH", 1, 9, 1, 0)]
+
+
 def test_ping_is_answered_and_a_key_renewed() -> None:
     peer = Peer()
     peer.send(SEGMENTS["PING"] + SEGMENTS["REKEY"])
@@ -219,7 +263,7 @@ def first(total: int, size: int, channel: int = 5) -> bytes:
 
 
 BROKEN: dict[str, Callable[[Peer], bytes]] = {
-    "kind": lambda _: b"\x09",
+    "kind": lambda _: b"\x0b",
     "cut": lambda _: SEGMENTS["DATAGRAM"][:-1],
     "piece": lambda _: first(100, 0),
     "not-last": lambda _: SEGMENTS["REKEY"] + SEGMENTS["PING"],
@@ -230,9 +274,11 @@ BROKEN: dict[str, Callable[[Peer], bytes]] = {
     "beyond": lambda _: first(100, 10) + struct.pack("<BBH", 3, 5, 91) + bytes(91),
     "large": lambda _: first(100_001, 10),
     "type": lambda _: struct.pack("<BBHH", 1, 5, 1000, 0),
+    "epoch": lambda _: SEGMENTS["DATAGRAM"] + SEGMENTS["EPOCH"],
     "control-large": lambda _: first(lib.DP_CONTROL_MAX + 1, 10, channel=255),
     "credit": lambda _: first(100_000, 10) + struct.pack("<BBH", 3, 5, 9) + bytes(9),
     "confirmed": lambda _: SEGMENTS["CREDIT"],
+    "blocked": lambda _: struct.pack("<BBQ", 10, 5, 100_017),
 }
 
 
