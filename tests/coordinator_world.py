@@ -439,7 +439,7 @@ class World:
             if self.draw.random() < 0.5
             else dialer.resolve_failed(wanted.target, "no such name", self.now)
         )
-        cast(Any, self.node)._dialled(done)
+        self.node.dialled(done)
 
     # --- the end ---
 
@@ -513,13 +513,13 @@ class World:
         known, dialer = node.acquaintance, node.dialer
         yield "links", node.peers._links
         yield "peers", node.peers._by_peer
-        yield "early", node._early
+        yield "early", node._hearing._early
         yield "answers", node._answers._waiting
         yield "pending dials", dialer._pending._attempts
         yield "pending dials by network", dialer._pending._by_network
         yield "targets", [one for one in dialer._targets if not one.static]
-        yield "closing", node._closing
-        yield "lost", node._lost
+        yield "closing", node._hearing._closing
+        yield "lost", node._hearing._lost
         yield "relied", known._relied
         yield "unproven", known.tickets._unproven
         yield "conversations", known._talk._links
