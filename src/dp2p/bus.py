@@ -88,6 +88,103 @@ class ProtocolEntry(msgspec.Struct, frozen=True, kw_only=True):
     session: str
 
 
+class Cap(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast something may be; bytes of credit cost a second, None: no cap."""
+
+    scope: Literal["node", "protocol", "peer"]
+    name: str
+    "Of a protocol, or a peer's node-ID; empty for the node."
+    up: int | None = None
+    down: int | None = None
+
+
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
+    """All caps of the node. Shards keep them for a coordinator that is started again."""
+
+    generation: int = 0
+    caps: list[Cap] = []
+
+
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """A shard's part of a cap, bytes a second; 0: no cap."""
+
+    up: int = 0
+    down: int = 0
+
+
+class Used(msgspec.Struct, frozen=True, array_like=True):
+    """What a shard made of its share since it last said so."""
+
+    up: float = 0.0
+    "Bytes a second."
+    down: float = 0.0
+    up_short: bool = False
+    "The share held something back."
+    down_short: bool = False
+
+
+class Total(msgspec.Struct, frozen=True, array_like=True):
+    """What one peer and one protocol have exchanged over a shard since the shard began."""
+
+    peer: str
+    "Node-ID; empty: of those that are not kept apart any more."
+    protocol: str
+    up_datagrams: int = 0
+    up_bytes: int = 0
+    "Credit cost, as all bytes here."
+    down_datagrams: int = 0
+    down_bytes: int = 0
+
+
+class ProtocolLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """A protocol on one shard, in short."""
+
+    name: str
+    flows: int
+    rate_up: int
+    "Bytes a second, over the last heartbeat."
+    rate_down: int
+    queued_bytes: int
+    "As flows were seen last: within a second, or a few where there are thousands."
+    unread_bytes: int
+
+
+class FlowRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One flow at one moment."""
+
+    peer: str
+    protocol: str
+    shard: int
+    priority: str
+    weight: int
+    window: int
+    "Granted to the peer, bytes."
+    peer_window: int
+    "Granted by the peer, as far as it is used."
+    credit_up: int
+    "Bytes that may still be sent to the peer."
+    credit_down: int
+    "Bytes that the peer may still send."
+    queued_datagrams: int
+    queued_bytes: int
+    "Accepted from the application, not sent."
+    unread_datagrams: int
+    unread_bytes: int
+    "Received, not consumed by the application."
+    wait_ms: int
+    "How long what is next to be sent has waited."
+    waited_max_ms: int
+    "Longest wait since flows were last asked about."
+    rate_up: int
+    "Bytes a second, since the flow was looked at before."
+    rate_down: int
+    up_datagrams: int = 0
+    "Of this peer and protocol since the node began, as the three below."
+    up_bytes: int = 0
+    down_datagrams: int = 0
+    down_bytes: int = 0
+
+
 # --- shard to coordinator ---
 
 
@@ -104,6 +201,8 @@ class ShardHello(Message, frozen=True, kw_only=True, tag="shard_hello"):
     generation: int
     apps: list[AppReport]
     protocols: list[ProtocolEntry]
+    caps: Caps = Caps()
+    "Those that are in force here."
 
 
 class ShardHeartbeat(Message, frozen=True, kw_only=True, tag="shard_heartbeat"):
@@ -111,6 +210,34 @@ class ShardHeartbeat(Message, frozen=True, kw_only=True, tag="shard_heartbeat"):
 
     shard: int
     stats: dict[str, Any]
+    load: list[ProtocolLoad] = []
+
+
+class Totals(Message, frozen=True, kw_only=True, tag="totals"):
+    """Totals that have changed since the shard last said them; all of them after a hello."""
+
+    totals: list[Total]
+    folded: list[tuple[str, str]] = []
+    "Peer and protocol of those that have gone into one of all others."
+
+
+class Usage(Message, frozen=True, kw_only=True, tag="usage"):
+    """Sent every 250 ms while caps are divided among shards."""
+
+    generation: int
+    "Of the caps that are in force there."
+    node: Used | None
+    "None where there is no such cap."
+    protocols: dict[str, Used]
+
+
+class TrafficTold(Message, frozen=True, kw_only=True, tag="traffic_told"):
+    """Answer to ``AskTraffic`` with the same ``id``."""
+
+    id: int
+    rows: list[FlowRow]
+    left_out: int = 0
+    "Flows beyond the limit."
 
 
 class LinkReady(Message, frozen=True, kw_only=True, tag="link_ready"):
@@ -263,6 +390,30 @@ class DialLink(Message, frozen=True, kw_only=True, tag="dial"):
     "Of an earlier session with ``key``: name (16) and psk (32). Secret."
 
 
+class SetCaps(Message, frozen=True, kw_only=True, tag="set_caps"):
+    """All caps of the node. Replaces what was before; the shares follow at once."""
+
+    caps: Caps
+
+
+class Rates(Message, frozen=True, kw_only=True, tag="rates"):
+    """The shard's shares of the caps that are for the whole node. Replaces what was before."""
+
+    generation: int
+    "Of the caps that were divided; of others than those in force there it is not for the shard."
+    node: Share
+    protocols: dict[str, Share]
+
+
+class AskTraffic(Message, frozen=True, kw_only=True, tag="ask_traffic"):
+    """How all flows stand, or those of some protocols, or of a peer."""
+
+    id: int
+    protocols: list[str] | None = None
+    peer: str | None = None
+    limit: int
+
+
 class Stop(Message, frozen=True, kw_only=True, tag="stop"):
     """Close all links and exit."""
 
@@ -270,6 +421,9 @@ class Stop(Message, frozen=True, kw_only=True, tag="stop"):
 FromShard = (
     ShardHello
     | ShardHeartbeat
+    | Totals
+    | Usage
+    | TrafficTold
     | TicketAsked
     | LinkReady
     | LinkUp
@@ -290,6 +444,9 @@ ToShard = (
     | Probe
     | TellPeer
     | DialLink
+    | SetCaps
+    | Rates
+    | AskTraffic
     | Stop
 )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 API_VERSION = 1
 
@@ -21,6 +21,9 @@ Session = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 PeerText = Annotated[str, Meta(pattern=r"^(dp2p://)?[a-z2-7]{51}[aq]\Z")]
 "A node-ID, or ``dp2p://`` and a public key."
 DatagramType = Annotated[int, Meta(ge=0, le=65535)]
+Rate = Annotated[int, Meta(ge=1024, le=1 << 40)]
+"Bytes of credit cost a second: each datagram counts its payload and 16."
+Scope = Literal["node", "protocol", "peer"]
 PriorityClass = Literal["urgent", "normal", "bulk"]
 
 
@@ -128,9 +131,40 @@ class Find(Request, tag="find"):
 
 
 class Subscribe(Request, tag="subscribe"):
-    """Get ``notice`` events from now on. Reply: empty."""
+    """Get ``notice`` events from now on, and ``traffic`` if asked for. Reply: empty."""
 
     session: Session
+    traffic_s: Annotated[float, Meta(ge=0.2, le=60)] | None = None
+    "How often to tell of the session's own protocols; None: not at all."
+
+
+class Limit(Request, tag="limit"):
+    """Cap the rate of the node, a protocol or a peer; null lifts a cap, what is left out stays.
+
+    Reply: the cap as it is now, as one entry of ``limits``.
+    """
+
+    scope: Scope
+    name: Annotated[str, Meta(max_length=64)] = ""
+    "The protocol's name, the peer's node-ID or ``dp2p://KEY``; empty for the node."
+    up: Rate | UnsetType | None = UNSET
+    down: Rate | UnsetType | None = UNSET
+
+
+class Limits(Request, tag="limits"):
+    """Reply: ``{"limits": [...]}``, all caps."""
+
+
+class Traffic(Request, tag="traffic"):
+    """How flows stand; the reply comes when the shards have said so, or after a second.
+
+    Reply: see docs/spec/app-api.md, "traffic".
+    """
+
+    protocol: Name | None = None
+    peer: PeerText | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+    "Rows at most: those with the longest queues come first."
 
 
 class Disconnect(Request, tag="disconnect"):
@@ -151,6 +185,9 @@ AnyRequest = (
     | Known
     | Find
     | Subscribe
+    | Limit
+    | Limits
+    | Traffic
     | Disconnect
 )
 
@@ -227,4 +264,17 @@ class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
     fields: Mapping[str, str | float | bool | None]
 
 
-AnyEvent = ShardUp | ShardDown | Notice
+class TrafficSeen(msgspec.Struct, frozen=True, tag_field="event", tag="traffic"):
+    """How the flows of the session's protocols stand: for sessions that asked for it."""
+
+    at: float
+    "Seconds since 1970."
+    rows: list[dict[str, Any]]
+    "As in the reply to ``traffic``."
+    left_out: int = 0
+    "Flows beyond the limit of rows."
+    silent: list[int] = []
+    "Shards that did not answer in time."
+
+
+AnyEvent = ShardUp | ShardDown | Notice | TrafficSeen
