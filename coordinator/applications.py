@@ -50,6 +50,18 @@ class Desk(Protocol):
     def find(self, request: control.Find, answer: Answer) -> None:
         """Ask connected peers for others.  Raises: RequestError."""
 
+    def limit(self, request: control.Limit) -> dict[str, Any]:
+        """Change a cap.  Raises: RequestError."""
+
+    def limits(self) -> list[dict[str, Any]]:
+        """All caps."""
+
+    def traffic(self, request: control.Traffic, answer: Answer) -> None:
+        """How flows stand.  Raises: RequestError."""
+
+    def watch(self, session: str, every_s: float | None) -> None:
+        """Tell a session how its flows stand, from now on and this often; None: no longer."""
+
     def disconnect(self, peer: str) -> None:
         """Close the connection to a peer.  Raises: RequestError."""
 
@@ -110,6 +122,11 @@ class Applications:
         for session in self._subscribed:
             self._router.send(self._identities[session], frame)
 
+    def tell(self, session: str, event: control.AnyEvent) -> None:
+        """Send an event to one session, if it is still there."""
+        if identity := self._identities.get(session):
+            self._router.send(identity, _encoder.encode(event))
+
     def expire(self, now: float) -> None:
         """End sessions that have been silent for too long."""
         over = self._registry.expire(now)
@@ -123,7 +140,7 @@ class Applications:
 
     def _serve(self, identity: bytes, request: control.AnyRequest) -> None:
         try:
-            if isinstance(request, control.Dial | control.Find):
+            if isinstance(request, control.Dial | control.Find | control.Traffic):
                 self._later(identity, request)
                 return
             self._reply(identity, control.Reply(id=request.id, ok=self._result(identity, request)))
@@ -133,18 +150,12 @@ class Applications:
             self._desk.registry_changed()
 
     def _result(self, identity: bytes, request: control.AnyRequest) -> Any:
+        """Of sessions; the rest is the node's."""
         match request:
-            case control.Status():
-                return self._desk.status()
-            case control.Peers():
-                return {"peers": self._desk.peer_list()}
-            case control.Known():
-                return self._desk.known(request.peer)
-            case control.Disconnect():
-                self._desk.disconnect(request.peer)
             case control.Subscribe():
                 self._known(identity, request.session)
                 self._subscribed.add(request.session)
+                self._desk.watch(request.session, request.traffic_s)
             case control.Attach():
                 return self._attach(identity, request)
             case control.Heartbeat():
@@ -157,6 +168,24 @@ class Applications:
                 log.info("protocol off the air", protocol=request.name)
             case control.Detach():
                 self._detach(identity, request)
+            case _:
+                return self._of_node(request)
+        return {}
+
+    def _of_node(self, request: control.AnyRequest) -> Any:
+        match request:
+            case control.Status():
+                return self._desk.status()
+            case control.Peers():
+                return {"peers": self._desk.peer_list()}
+            case control.Known():
+                return self._desk.known(request.peer)
+            case control.Limits():
+                return {"limits": self._desk.limits()}
+            case control.Limit():
+                return self._limit(request)
+            case control.Disconnect():
+                self._desk.disconnect(request.peer)
         return {}
 
     def _attach(self, identity: bytes, request: control.Attach) -> control.Attached:
@@ -169,6 +198,11 @@ class Applications:
         log.info("application attached", app=session.name)
         node, key = self._desk.identity()
         return control.Attached(session.token, node, key, self._desk.endpoints(), HEARTBEAT_S)
+
+    def _limit(self, request: control.Limit) -> dict[str, Any]:
+        limit = self._desk.limit(request)
+        log.info("limit set", **limit)
+        return limit
 
     def _register(self, identity: bytes, request: control.Register) -> control.Registered:
         session = self._known(identity, request.session)
@@ -195,7 +229,9 @@ class Applications:
                 self._router.send(identity, _encoder.encode(event))
         return session
 
-    def _later(self, identity: bytes, request: control.Dial | control.Find) -> None:
+    def _later(
+        self, identity: bytes, request: control.Dial | control.Find | control.Traffic
+    ) -> None:
         """A request whose answer takes its time."""
 
         def answer(result: Any) -> None:
@@ -206,6 +242,9 @@ class Applications:
 
         if isinstance(request, control.Find):
             self._desk.find(request, answer)
+            return
+        if isinstance(request, control.Traffic):
+            self._desk.traffic(request, answer)
             return
         try:
             self._desk.dial(request.address, request.timeout_s, answer)

@@ -15,6 +15,7 @@ from dp2p.addresses import NodeId, PeerOnly, Target
 from dp2p.coordinator import applications
 from dp2p.coordinator.acquaintance import Acquaintance
 from dp2p.coordinator.fabric import Fabric, Shard
+from dp2p.coordinator.metering import Metering
 from dp2p.coordinator.own_record import OwnRecord
 from dp2p.coordinator.peers import Link, Peers
 from dp2p.coordinator.registry import Registry
@@ -63,6 +64,7 @@ class Parts:
     fabric: Fabric
     store: PeerStore
     acquaintance: Acquaintance
+    metering: Metering
     own: OwnRecord
     bus: Router
     control: Router
@@ -82,6 +84,9 @@ class Carrier(Protocol):
 
     def registry_changed(self) -> None:
         """Sessions or protocols are not what they were."""
+
+    def wake(self) -> None:
+        """Something may be due earlier than it was."""
 
 
 class Desk:
@@ -122,6 +127,20 @@ class Desk:
         except RequestError:
             self._answers.forget(token)
             raise
+
+    def limit(self, request: control.Limit) -> dict[str, Any]:
+        return self._parts.metering.limit(request)
+
+    def limits(self) -> list[dict[str, Any]]:
+        return self._parts.metering.limits()
+
+    def traffic(self, request: control.Traffic, answer: applications.Answer) -> None:
+        self._parts.metering.traffic(request, answer, self._clock())
+        self._carrier.wake()
+
+    def watch(self, session: str, every_s: float | None) -> None:
+        self._parts.metering.watch(session, every_s, self._clock())
+        self._carrier.wake()
 
     def disconnect(self, peer: str) -> None:
         links = self._parts.peers.links_of(peer)
@@ -189,6 +208,7 @@ class Desk:
             "max_peers": settings.limits.max_peers,
             "trust": parts.acquaintance.status(),
             "store": {**parts.store.counts(), "failures": parts.store.failures},
+            **parts.metering.summary(),
             "processes": self._processes(),
             "counters": {"bus": parts.bus.counters, "control": parts.control.counters},
         }

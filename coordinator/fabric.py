@@ -29,6 +29,8 @@ class Shard:
     hello: bus.ShardHello
     heard: float
     stats: dict[str, Any] = field(default_factory=dict)
+    load: list[bus.ProtocolLoad] = field(default_factory=list)
+    "Protocols in short, as of its last heartbeat."
 
     @property
     def index(self) -> int:
@@ -90,7 +92,7 @@ class Fabric:
         shard = self._shards[index]
         shard.heard = self._clock()
         if isinstance(message, bus.ShardHeartbeat):
-            shard.stats = message.stats
+            shard.stats, shard.load = message.stats, message.load
         else:
             self._owner.shard_said(index, message)
 

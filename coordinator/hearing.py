@@ -14,6 +14,7 @@ import msgspec
 from dp2p import addresses, bus, control, ids
 from dp2p.coordinator import acquaintance, desk, dialer, fabric, peers, targets
 from dp2p.coordinator.applications import Applications
+from dp2p.coordinator.metering import Metering
 from dp2p.logs import Log
 
 HELLO_S = 1.0  # for a new record to be in the hellos of all shards
@@ -54,6 +55,7 @@ class Hearing:
         parts: desk.Parts,
         carrier: Carrier,
         *,
+        metering: Metering,
         dialer_: dialer.Dialer,
         applications: Applications,
         clock: Callable[[], float],
@@ -67,6 +69,7 @@ class Hearing:
         self._store = parts.store
         self._acquaintance = parts.acquaintance
         self._own = parts.own
+        self._metering = metering
         self._dialer = dialer_
         self._applications = applications
         self._carrier = carrier
@@ -99,6 +102,7 @@ class Hearing:
             log.info("shard up", shard=shard.index, pid=hello.pid, aead=hello.aead)
             self._applications.tell_all(desk.shard_up(shard))
         self._take_over(hello)
+        self._metering.hello(hello, fresh=fresh)
         if self._own.record is not None:
             self._fabric.send(shard.index, bus.NodeRecord(record=self._own.record.signed))
         before_up = {link.id for link in self._peers if link.up}
@@ -144,6 +148,7 @@ class Hearing:
     def _lose(self, shard: fabric.Shard) -> None:
         now = self._clock()
         log.warning("shard down", shard=shard.index, pid=shard.hello.pid)
+        self._metering.shard_down(shard.index)
         self._early = [(index, ready) for index, ready in self._early if index != shard.index]
         self._closing = {link for link in self._closing if link.shard != shard.index}
         actions, links = self._peers.shard_down(shard.index)
@@ -182,6 +187,8 @@ class Hearing:
             case bus.Probed():
                 probed = peers.LinkId(index, message.link)
                 self._carrier.admitted(self._peers.probed(probed, alive=message.alive))
+            case bus.Totals() | bus.Usage() | bus.TrafficTold():
+                self._metering.said(index, message, now)
             case bus.AppGone():
                 self._registry.suspect(message.session, now)
         self._carrier.wake()

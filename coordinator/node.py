@@ -17,6 +17,7 @@ from dp2p.allowance import Shares
 from dp2p.coordinator import acquaintance, applications, desk, dialer, fabric, peers, targets
 from dp2p.coordinator.conversations import Misbehaved, Tell
 from dp2p.coordinator.hearing import Hearing
+from dp2p.coordinator.metering import Metering
 from dp2p.coordinator.notices import Notice
 from dp2p.coordinator.own_record import OwnRecord
 from dp2p.coordinator.registry import Registry
@@ -90,6 +91,7 @@ class Node:
         self.dialer = dialer.Dialer(
             view, random, handshake_s, first_dial, settings.limits.max_dials
         )
+        self._metering = Metering(settings, self.fabric, self.registry, self._tell, wall)
         parts = desk.Parts(
             settings=settings,
             identity=identity,
@@ -98,6 +100,7 @@ class Node:
             fabric=self.fabric,
             store=store,
             acquaintance=self.acquaintance,
+            metering=self._metering,
             own=self._own,
             bus=self._bus,
             control=self._control,
@@ -107,6 +110,7 @@ class Node:
         self._hearing = Hearing(
             parts,
             self,
+            metering=self._metering,
             dialer_=self.dialer,
             applications=self.applications,
             clock=clock,
@@ -156,6 +160,7 @@ class Node:
     def _next_due(self) -> float:
         own = self._own.next_deadline()
         times = [self.acquaintance.next_deadline(), self._upkeep.next_deadline()]
+        times.append(self._metering.next_deadline())
         times += [self.dialer.next_deadline(), own] if self.settled else [self._began + SETTLE_S]
         return min((time for time in times if time is not None), default=float("inf"))
 
@@ -173,6 +178,7 @@ class Node:
             self._next_census = now + CENSUS_S
             self.acquaintance.census([link for link in self.peers if link.up], self._wall())
         self.do(self.acquaintance.run(now))
+        self._metering.run(now)
         self._upkeep.run(now)
 
     def _renew(self, now: float) -> None:
@@ -190,6 +196,7 @@ class Node:
         log.info("coordinator settled", shards=len(self.fabric), peers=len(self.peers))
         self.registry.outgrow(self.registry.generation)
         self.dialer.keep(config.static_peers(self._settings), self._clock())
+        self._metering.settled()
         self._hearing.settled()
         self.applications.settled()
         self.registry_changed()
@@ -301,6 +308,9 @@ class Node:
     def request_dial(self, token: int, target: targets.Wanted, timeout_s: float) -> None:
         self.dialled(self.dialer.request(token, target, timeout_s, self._clock()))
         self._wake.set()
+
+    def _tell(self, session: str, event: control.AnyEvent) -> None:
+        self.applications.tell(session, event)
 
     def request_find(self, token: int, wanted: Wanted, timeout_s: float) -> None:
         now = self._clock()

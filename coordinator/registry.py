@@ -139,6 +139,10 @@ class Registry:
         """Protocols on the air, sorted."""
         return sorted(self._protocols)
 
+    def names_of(self, token: str) -> list[str]:
+        """Protocols of one session, sorted."""
+        return sorted(name for name, one in self._protocols.items() if token in one.numbers)
+
     def register(self, token: str, spec: ProtocolSpec) -> Protocol:
         """Put ``spec`` on the air for a session; again with the same spec changes nothing.
 

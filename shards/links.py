@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -19,8 +19,9 @@ from dp2p.hello import Ack, CloseReason, ControlType, HelloError, decode_ack, de
 from dp2p.logs import Log
 from dp2p.records import Kind
 from dp2p.shards.applications import Applications
-from dp2p.shards.groups import Groups
+from dp2p.shards.metering import Metering
 from dp2p.shards.negotiation import Join, Negotiation, pressure
+from dp2p.shards.traffic import Opened
 from dp2p.transport import FlowConfig, Lift, Node, Place, Priority
 
 _PRIORITY = {"urgent": Priority.URGENT, "normal": Priority.NORMAL, "bulk": Priority.BULK}
@@ -74,12 +75,20 @@ def endpoint_text(place: Place | None) -> str:
 class Links:
     """All authenticated links of the shard."""
 
-    def __init__(self, node: Node, applications: Applications, window_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        node: Node,
+        applications: Applications,
+        metering: Metering,
+        clock: Callable[[], float],
+        window_bytes: int = 0,
+    ) -> None:
         """``window_bytes`` are set aside for windows; 0: no end of them."""
         self._window_bytes = window_bytes
         self._node = node
         self._applications = applications
-        self.groups = Groups()
+        self._metering = metering
+        self._clock = clock
         self._entries: list[ProtocolEntry] = []
         self._links: dict[int, Link] = {}
 
@@ -90,6 +99,7 @@ class Links:
         """A handshake is done."""
         peer = ids.node_id(ids.from_text(report.key))
         self._links[handle] = Link(report, Negotiation(peer))
+        self._metering.link_up(handle, ids.to_text(peer))
 
     def get(self, handle: int) -> Link | None:
         """The link with that handle."""
@@ -254,7 +264,9 @@ class Links:
         if link is None:
             return None
         for joined, flow in link.flows.values():
+            self._metering.flow_gone(flow)
             self._flow_down(joined, flow, reason)
+        self._metering.link_down(handle)
         return link
 
     # --- flows ---
@@ -279,8 +291,11 @@ class Links:
     def _flow_over(self, link: Link, joined: Join, withdrawn: bool) -> None:
         _, flow = link.flows[joined.name]
         if joined.session in self._applications.by_session:
+            self._metering.flow_closing(flow, self._clock())
             self._node.flow_close(flow, tombstone=False)
             self._flow_down(joined, flow, "withdrawn" if withdrawn else "peer_withdrew")
+        else:
+            self._metering.flow_gone(flow)
         del link.flows[joined.name]
 
     def _flow_up(self, handle: int, link: Link, joined: Join) -> None:
@@ -295,13 +310,14 @@ class Links:
             peer_window=joined.peer_window,
             priority=_PRIORITY[joined.priority],
             weight=joined.weight,
-            group=self.groups.number(joined.name),
+            group=self._metering.group(joined.name),
             lifts=tuple(
                 Lift(lift.first, lift.last, _PRIORITY[lift.priority]) for lift in joined.lifts
             ),
         )
         flow = self._node.flow_open(handle, config)
         link.flows[joined.name] = joined, flow
+        self._metering.flow_up(_opened(flow, link.report, joined), self._clock())
         window = self._node.flow(flow).peer_window
         self._applications.tell(app, Kind.UP, flow, _up(link.report, joined, window))
 
@@ -309,6 +325,11 @@ class Links:
         app = self._applications.by_session.get(joined.session)
         if app is not None:
             self._applications.tell(app, Kind.DOWN, flow, {"reason": reason})
+
+
+def _opened(flow: int, report: LinkReport, joined: Join) -> Opened:
+    peer = ids.node_id_text(report.key)
+    return Opened(flow, peer, joined.name, joined.priority, joined.weight)
 
 
 def _up(report: LinkReport, joined: Join, window: int) -> dict[str, Any]:

@@ -45,11 +45,18 @@ class Meters(Protocol):
 
 
 class Groups:
-    """Numbers by which the engine knows protocol names, for as long as they are on the air."""
+    """Numbers by which the engine knows protocol names, for as long as they are on the air. The
+    last number is for flows that come up while their protocol is being withdrawn.
+    """
 
     def __init__(self, count: int = GROUPS_MAX) -> None:
-        self._free = list(range(count - 1, -1, -1))
+        self._free = list(range(count - 2, -1, -1))
+        self._last = count - 1
         self._numbers: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        """For a new flow."""
+        return self._numbers.get(name, self._last)
 
     def __getitem__(self, name: str) -> int:
         return self._numbers[name]

@@ -19,6 +19,7 @@ from dp2p.logs import Log
 from dp2p.shards.applications import Applications
 from dp2p.shards.fabric import Fabric
 from dp2p.shards.links import Heard, Links, endpoint_text
+from dp2p.shards.metering import Metering
 from dp2p.shards.probes import Probes
 from dp2p.shards.questions import Questions
 from dp2p.transport import (
@@ -116,7 +117,10 @@ class Shard:
         run_dir = settings.node.run_dir
         self._endpoint = config.shard_endpoint(run_dir, index, incarnation)
         self._apps = Applications(self._context, self._engine, self._endpoint, self._app_gone)
-        self._links = Links(self._engine, self._apps, window_bytes(settings))
+        self._metering = Metering(self._engine, index, clock())
+        self._links = Links(
+            self._engine, self._apps, self._metering, clock, window_bytes(settings)
+        )
         self._probes = Probes(self._engine)
         self._fabric = Fabric(self._context, config.bus_endpoint(run_dir))
         self._questions = Questions(self._fabric.send)
@@ -177,6 +181,9 @@ class Shard:
             for link, alive in self._probes.answers(now):
                 fabric.send(bus.Probed(link=link, alive=alive))
             due = min(due, self._probes.due)
+        if now >= self._metering.due:
+            fabric.send(self._metering.usage(now))
+        due = min(due, self._metering.due)
         self._idle_ms = max(0, int(1000 * (due - now)) + 1)
 
     def _heartbeat(self, now: float) -> None:
@@ -193,7 +200,10 @@ class Shard:
             "data_socket": msgspec.to_builtins(self._apps.counters),
             "fabric_unsent": self._fabric.unsent,
         }
-        self._fabric.send(bus.ShardHeartbeat(shard=self._index, stats=stats))
+        load, totals = self._metering.beat(now)
+        self._fabric.send(bus.ShardHeartbeat(shard=self._index, stats=stats, load=load))
+        if totals is not None:
+            self._fabric.send(totals)
 
     # --- events of the engine ---
 
@@ -295,8 +305,21 @@ class Shard:
                 self._dial(message)
             case bus.Stop():
                 self.stopping = True
+            case bus.SetCaps() | bus.Rates() | bus.AskTraffic():
+                self._meter(message)
             case _:
                 self._obey_about(message)
+
+    def _meter(self, message: bus.SetCaps | bus.Rates | bus.AskTraffic) -> None:
+        now = self._clock()
+        match message:
+            case bus.SetCaps(caps=caps):
+                self._metering.set_caps(caps, now)
+            case bus.Rates():
+                self._metering.set_shares(message)
+            case bus.AskTraffic():
+                for answer in self._metering.told(message, now):
+                    self._fabric.send(answer)
 
     def _obey_about(self, message: AboutLink) -> None:
         """What concerns one link, which may be gone already."""
@@ -334,8 +357,10 @@ class Shard:
                 generation=self._registry.generation,
                 apps=self._apps.known,
                 protocols=self._registry.protocols,
+                caps=self._metering.caps,
             )
         )
+        self._fabric.send(self._metering.everything())
         for report in self._links.ready_reports():
             self._fabric.send(bus.LinkReady(report=report))
         self._questions.ask_again()
@@ -347,6 +372,8 @@ class Shard:
         self._engine.flush()  # what flows that end now have still to say
         self._set_hello()
         self._apps.set_known(registry.apps)
+        names = {entry.spec.name for entry in registry.protocols}
+        self._metering.set_protocols(names, self._clock())
         self._links.set_protocols(registry.protocols)
 
     def _set_hello(self) -> None:

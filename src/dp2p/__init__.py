@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         PeerDown,
         PeerUp,
         SendError,
+        Traffic,
     )
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ __all__ = [
     "PeerUp",
     "RequestError",
     "SendError",
+    "Traffic",
     "attach",
     "blocking",
 ]

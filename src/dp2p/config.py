@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from dp2p import addresses, places
+from dp2p import addresses, bus, control, places, sizes
 from dp2p.errors import AddressError, ConfigError
 from dp2p.logs import Format, Level
 
@@ -116,6 +116,22 @@ class StoreSection(Section, frozen=True, kw_only=True):
     "How long a session may be resumed. A ticket that is stolen is good for as long."
 
 
+class RateSection(Section, frozen=True, kw_only=True):
+    """How fast something may be: ``none``, or bytes a second, as 1500000, 10MB or 512KiB."""
+
+    up: int | str = sizes.NONE
+    down: int | str = sizes.NONE
+
+
+class RatesSection(Section, frozen=True, kw_only=True):
+    """Caps that hold until others are set while the node runs. All shards together."""
+
+    node_up: int | str = sizes.NONE
+    node_down: int | str = sizes.NONE
+    protocols: Annotated[dict[control.Name, RateSection], Meta(max_length=250)] = {}
+    "By name."
+
+
 class AppsSection(Section, frozen=True, kw_only=True):
     """Applications on this machine."""
 
@@ -133,6 +149,7 @@ class Config(Section, frozen=True, kw_only=True):
     peers: PeersSection = PeersSection()
     store: StoreSection = StoreSection()
     apps: AppsSection = AppsSection()
+    rates: RatesSection = RatesSection()
 
 
 def listen_endpoints(config: Config) -> list[addresses.Endpoint]:
@@ -156,6 +173,31 @@ def check_limits(config: Config) -> None:
             f"limits.idle_close_s is {idle:g}; allowed is more than twice limits.keepalive_s, "
             f"which is {keepalive:g}: else a link could be closed before it is pinged"
         )
+
+
+def caps(config: Config) -> list[bus.Cap]:
+    """The rate caps to begin with.  Raises: ConfigError."""
+    rates = config.rates
+    found = [
+        bus.Cap(
+            scope="node",
+            name="",
+            up=_rate("rates.node_up", rates.node_up),
+            down=_rate("rates.node_down", rates.node_down),
+        )
+    ]
+    for name, one in rates.protocols.items():
+        up = _rate(f"rates.protocols.{name}.up", one.up)
+        down = _rate(f"rates.protocols.{name}.down", one.down)
+        found.append(bus.Cap(scope="protocol", name=name, up=up, down=down))
+    return [cap for cap in found if cap.up is not None or cap.down is not None]
+
+
+def _rate(key: str, value: int | str) -> int | None:
+    try:
+        return sizes.parse_rate(str(value))
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from None
 
 
 def static_peers(config: Config) -> list[addresses.Address]:

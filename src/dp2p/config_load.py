@@ -18,7 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from dp2p import places
-from dp2p.config import Config, check_run_dir, listen_endpoints, static_peers
+from dp2p.config import Config, caps, check_run_dir, listen_endpoints, static_peers
 from dp2p.errors import ConfigError
 
 DEFAULT_FILE = "dp2p.toml"
@@ -173,6 +173,7 @@ def _checked(setting: Setting) -> Any:
     if setting.key in _PATHS:
         return str(setting.base / Path(value).expanduser())
     _check_addresses(setting, value)
+    _check_rates(setting, value)
     return value
 
 
@@ -189,6 +190,16 @@ def _check_addresses(setting: Setting, value: Any) -> None:
     except ConfigError as error:
         text = str(error).replace("listen.addresses", setting.key, 1)
         raise ConfigError(f"{setting.origin}: {text}") from None
+
+
+def _check_rates(setting: Setting, value: Any) -> None:
+    """Rates likewise."""
+    section, key = setting.key.split(".")
+    if section == "rates":
+        try:
+            caps(msgspec.convert({section: {key: value}}, Config))
+        except ConfigError as error:
+            raise ConfigError(f"{setting.origin}: {error}") from None
 
 
 def _fill_paths(node: dict[str, Any], store: dict[str, Any], env: Mapping[str, str]) -> None:
@@ -224,6 +235,10 @@ def describe(kind: inspect.Type) -> str:
             low = f" above {kind.gt}" if kind.gt is not None else f" from {kind.ge}"
             high = f" up to {kind.le}" if kind.gt is not None else f" to {kind.le}"
             return what + low + high
+        case inspect.UnionType(types=kinds):
+            return " or ".join(describe(one) for one in kinds)
+        case inspect.DictType():
+            return "tables, each with a name, which only a file can hold"
         case inspect.Metadata(type=inner):
             return describe(inner)
     return "another type"

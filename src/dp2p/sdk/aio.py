@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import msgspec
 import zmq
+from msgspec import UNSET, UnsetType
 
 from dp2p import control
 from dp2p.errors import RequestError
@@ -170,13 +171,46 @@ class Node:
         """
         return dict(await self._call(self._driver.session.request(control.Known(id=0, peer=peer))))
 
+    async def limit(
+        self,
+        scope: control.Scope,
+        name: str = "",
+        *,
+        up: int | UnsetType | None = UNSET,
+        down: int | UnsetType | None = UNSET,
+    ) -> dict[str, Any]:
+        """Cap the rate of the ``node``, of a ``protocol`` (by name) or of a ``peer`` (by node-ID),
+        in bytes of credit cost a second, for the whole node and until it ends. None lifts a cap;
+        what is left out stays. Returns the cap as it is now.
+
+        Raises: RequestError: ``bad_request``, ``too_many_limits``.
+        """
+        request = control.Limit(id=0, scope=scope, name=name, up=up, down=down)
+        return dict(await self._call(self._driver.session.request(request)))
+
+    async def limits(self) -> list[dict[str, Any]]:
+        """All caps of the node."""
+        reply = await self._call(self._driver.session.request(control.Limits(id=0)))
+        return list(reply["limits"])
+
+    async def traffic(
+        self, protocol: str | None = None, peer: str | None = None, limit: int = 1000
+    ) -> list[dict[str, Any]]:
+        """How the flows of all applications stand, or those of a protocol, or of a peer: the
+        longest queues first. Fields are those of ``traffic`` in docs/spec/app-api.md.
+        """
+        request = control.Traffic(id=0, protocol=protocol, peer=peer, limit=limit)
+        return list((await self._call(self._driver.session.request(request)))["rows"])
+
     async def disconnect(self, peer: str) -> None:
         """Close the connection to a peer, for all applications."""
         await self._call(self._driver.session.request(control.Disconnect(id=0, peer=peer)))
 
-    async def subscribe(self) -> None:
-        """Have ``Notice`` among the events of this node from now on, also in later sessions."""
-        await self._call(self._driver.session.subscribe())
+    async def subscribe(self, traffic_s: float | None = None) -> None:
+        """Have ``Notice`` among the events of this node from now on, also in later sessions; and
+        ``Traffic`` of this session's protocols every ``traffic_s`` seconds (0.2 to 60).
+        """
+        await self._call(self._driver.session.subscribe(traffic_s))
 
     def events(self) -> Events:
         """All events of this session from now on; those of peers that are there come first."""

@@ -31,7 +31,7 @@ from dp2p.sdk.signals import (
     Unsendable,
 )
 from dp2p.sdk.sockets import Socket, find_node, keep_freed_memory, open_dealer, send
-from dp2p.sdk.types import Event, Peer, PeerDown, PeerUp
+from dp2p.sdk.types import Event, Peer, PeerDown, PeerUp, Traffic
 
 ATTACH_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 30.0
@@ -74,7 +74,10 @@ class EventLog:
         return self.protocol is None or self.protocol == getattr(event, "protocol", None)
 
     def add(self, event: Event) -> None:
-        """Keep an event."""
+        """Keep an event. Of ``Traffic`` the newest is enough."""
+        if isinstance(event, Traffic):
+            for old in [one for one in self.unread if isinstance(one, Traffic)]:
+                self.unread.remove(old)
         self.unread.append(event)
 
     def close(self) -> None:
@@ -100,7 +103,7 @@ class Driver:
             CreditGrown: lambda event: self.on_credit(event.flow),
             Replied: self.on_replied,
             Began: lambda event: self._begin(event.attached),
-            Subscribed: lambda _: self._subscribed(),
+            Subscribed: self._subscribed,
             Connect: lambda event: self._connect(event.port),
             Disconnect: lambda event: self._disconnect(event.port),
             AttachAgain: lambda event: self.attach_later(event.port),
@@ -222,9 +225,9 @@ class Driver:
         else:
             self.heartbeat.use(attached)
 
-    def _subscribed(self) -> None:
+    def _subscribed(self, subscribed: Subscribed) -> None:
         if self.heartbeat is not None:
-            self.heartbeat.renew_subscription()
+            self.heartbeat.renew_subscription(subscribed.traffic_s)
 
     def _connect(self, port: Port) -> None:
         socket = open_dealer(self.context, port.endpoint)

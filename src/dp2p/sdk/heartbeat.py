@@ -45,6 +45,8 @@ class Pulse:
         """Beats are to renew a subscription: a restarted coordinator learns of the session from its
         shards, but not that it wants notices.
         """
+        self.traffic_s: float | None = None
+        "What the subscription says of traffic."
         self._next_id = 1
         self._sent: dict[int, str] = {}
         self._absent = False
@@ -58,9 +60,12 @@ class Pulse:
         if len(self._sent) > MISSED:
             del self._sent[next(iter(self._sent))]
         self._sent[self._next_id] = self.session
-        beat = control.Subscribe if self.subscribed else control.Heartbeat
-        request = beat(id=self._next_id, session=self.session)
-        self._next_id += 1
+        number, self._next_id = self._next_id, self._next_id + 1
+        request: control.Subscribe | control.Heartbeat
+        if self.subscribed:
+            request = control.Subscribe(id=number, session=self.session, traffic_s=self.traffic_s)
+        else:
+            request = control.Heartbeat(id=number, session=self.session)
         return msgspec.json.encode(request), events
 
     def receive(self, message: bytes) -> list[Event]:
@@ -109,8 +114,9 @@ class Heartbeat:
         """Beat for another session from now on."""
         self._pulse.session = attached.session
 
-    def renew_subscription(self) -> None:
+    def renew_subscription(self, traffic_s: float | None = None) -> None:
         """Subscribe with each beat from now on."""
+        self._pulse.traffic_s = traffic_s
         self._pulse.subscribed = True
 
     def stop(self) -> None:

@@ -34,6 +34,7 @@ from dp2p.sdk.types import (
     SessionRestored,
     ShardFound,
     ShardLost,
+    Traffic,
     Trouble,
 )
 
@@ -53,6 +54,7 @@ class Session:
         "Records for flows that are gone, or of a kind not known here."
         self._lost = False
         self._subscribed = False
+        self._traffic_s: float | None = None
         self._next_id = 1
         self._pending: dict[int, control.Request] = {}
         self._outbox: list[bytes] = []
@@ -103,9 +105,13 @@ class Session:
         self.protocols[spec.name] = registration
         return self.request(control.Register(id=0, session=session, protocol=spec)), registration
 
-    def subscribe(self) -> int:
-        """Ask for notices; a new session asks again by itself."""
-        return self.request(control.Subscribe(id=0, session=self.token()))
+    def subscribe(self, traffic_s: float | None = None) -> int:
+        """Ask for notices, and for ``Traffic`` every ``traffic_s`` seconds; a new session asks
+        again by itself.
+        """
+        self._traffic_s = traffic_s
+        request = control.Subscribe(id=0, session=self.token(), traffic_s=traffic_s)
+        return self.request(request)
 
     def token(self) -> str:
         """The session's token.  Raises: RequestError, ``session_lost``, while there is none."""
@@ -129,6 +135,8 @@ class Session:
             return self._shard_up(event.index, event.endpoint)
         if isinstance(event, control.Notice):
             return [Notice(event.kind, event.at, event.fields)]
+        if isinstance(event, control.TrafficSeen):
+            return [Traffic(event.at, event.rows, event.left_out)]
         port = self.ports.get(event.index)
         if port is None or port.endpoint != event.endpoint:
             return []
@@ -148,7 +156,7 @@ class Session:
             events += self._on_registered(reply, request, error)
         elif isinstance(request, control.Subscribe) and error is None:
             self._subscribed = True
-            events.append(Subscribed())
+            events.append(Subscribed(request.traffic_s))
         elif isinstance(request, control.Withdraw) and error is None:
             events += self._close_protocol(request.name, RequestError("withdrawn", "withdrawn"))
         if error is not None and error.code == "unknown_session":
@@ -167,7 +175,7 @@ class Session:
             )
             self._again[again] = registration
         if self._subscribed:
-            self.subscribe()
+            self.subscribe(self._traffic_s)
         if self._lost:
             self._lost = False
             events.append(SessionRestored(attached.session))

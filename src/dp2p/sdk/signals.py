@@ -32,6 +32,9 @@ class Began(Event):
 class Subscribed(Event):
     """The node sends notices: heartbeats are to renew that."""
 
+    traffic_s: float | None = None
+    "How often it tells of traffic, if it does."
+
 
 @dataclass(frozen=True, slots=True)
 class Connect(Event):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -147,6 +147,20 @@ class Notice(Event):
     "Seconds since 1970."
     fields: Mapping[str, str | float | bool | None] = field(hash=False)
     "Those of its kind. Keys are public keys, base32."
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic(Event):
+    """How the flows of this session's protocols stand. Comes to sessions that have subscribed to
+    it, as often as they asked for.
+    """
+
+    at: float
+    "Seconds since 1970."
+    rows: Sequence[Mapping[str, Any]] = field(hash=False)
+    'One for each flow, the longest queue first; see docs/spec/app-api.md, "traffic".'
+    left_out: int = 0
+    "Flows beyond the 1000 that are told."
 
 
 @dataclass(frozen=True, slots=True)
