@@ -66,6 +66,11 @@ class Metering:
         self._asked: dict[int, _Asked] = {}
         self._next = 1
 
+    @property
+    def caps(self) -> bus.Caps:
+        """All that are in force."""
+        return self._rates.caps
+
     # --- shards ---
 
     def hello(self, hello: bus.ShardHello, *, fresh: bool) -> None:

@@ -91,7 +91,7 @@ class Node:
         self.dialer = dialer.Dialer(
             view, random, handshake_s, first_dial, settings.limits.max_dials
         )
-        self._metering = Metering(settings, self.fabric, self.registry, self._tell, wall)
+        self.metering = Metering(settings, self.fabric, self.registry, self._tell, wall)
         parts = desk.Parts(
             settings=settings,
             identity=identity,
@@ -100,7 +100,7 @@ class Node:
             fabric=self.fabric,
             store=store,
             acquaintance=self.acquaintance,
-            metering=self._metering,
+            metering=self.metering,
             own=self._own,
             bus=self._bus,
             control=self._control,
@@ -110,7 +110,7 @@ class Node:
         self._hearing = Hearing(
             parts,
             self,
-            metering=self._metering,
+            metering=self.metering,
             dialer_=self.dialer,
             applications=self.applications,
             clock=clock,
@@ -160,7 +160,7 @@ class Node:
     def _next_due(self) -> float:
         own = self._own.next_deadline()
         times = [self.acquaintance.next_deadline(), self._upkeep.next_deadline()]
-        times.append(self._metering.next_deadline())
+        times.append(self.metering.next_deadline())
         times += [self.dialer.next_deadline(), own] if self.settled else [self._began + SETTLE_S]
         return min((time for time in times if time is not None), default=float("inf"))
 
@@ -178,7 +178,7 @@ class Node:
             self._next_census = now + CENSUS_S
             self.acquaintance.census([link for link in self.peers if link.up], self._wall())
         self.do(self.acquaintance.run(now))
-        self._metering.run(now)
+        self.metering.run(now)
         self._upkeep.run(now)
 
     def _renew(self, now: float) -> None:
@@ -196,7 +196,7 @@ class Node:
         log.info("coordinator settled", shards=len(self.fabric), peers=len(self.peers))
         self.registry.outgrow(self.registry.generation)
         self.dialer.keep(config.static_peers(self._settings), self._clock())
-        self._metering.settled()
+        self.metering.settled()
         self._hearing.settled()
         self.applications.settled()
         self.registry_changed()

@@ -39,6 +39,7 @@ RECORDS = [
 ]
 STATIC = [f"dp2p://{KEYS[0]}@198.51.0.1:4617", PLACES[1], "tcp4://peer.example:4617"]
 SHARDS = 2
+CAP = 1_000_000
 REASONS = ["eof", "duplicate", "bye", "full", "protocol", "timeout", "Connection reset by peer"]
 FAILURES = ["timeout", "refused", "identity", "limit", "eof", "auth"]
 MODES: list[bus.Mode] = ["xx", "ik", "resume"]
@@ -73,6 +74,10 @@ class FakeShard:
     registry: bus.Registry = field(
         default_factory=lambda: bus.Registry(generation=0, apps=[], protocols=[])
     )
+    caps: bus.Caps = field(default_factory=bus.Caps)
+    rates: bus.Rates | None = None
+    asked: list[int] = field(default_factory=list)
+    "Questions about traffic that are not answered."
     welcomed: bool = False
     alive: bool = True
     found_dead: bool = False
@@ -84,7 +89,7 @@ class FakeShard:
     def busy(self) -> bool:
         """Something of it is on the way."""
         closing = any(one.closing for one in self.links.values())
-        return bool(self.said or self.told or self.probed or closing)
+        return bool(self.said or self.told or self.probed or self.asked or closing)
 
     def say(self, message: bus.Message) -> None:
         self.said.append(message)
@@ -103,6 +108,7 @@ class FakeShard:
                 generation=self.registry.generation,
                 apps=self.registry.apps,
                 protocols=self.registry.protocols,
+                caps=self.caps,
             )
         )
         for one in self.links.values():
@@ -119,6 +125,12 @@ class FakeShard:
                 self.hello()
             case bus.Registry() if message.generation >= self.registry.generation:
                 self.registry = message
+            case bus.SetCaps(caps=caps) if caps.generation >= self.caps.generation:
+                self.caps = caps
+            case bus.Rates():
+                self.rates = message
+            case bus.AskTraffic():
+                self.asked.append(message.id)
             case bus.DialLink():
                 self.dials[message.dial] = message
             case bus.Admit() | bus.Close() | bus.Probe() | bus.TellPeer():
@@ -260,6 +272,7 @@ class World:
             (0.1, self._restart),
             (1, lambda: self._ticket_asked(shard)),
             (1, lambda: self._probed(shard)),
+            (4, lambda: self._measured(shard)),
         ]
         if link:
             actions += [
@@ -341,6 +354,15 @@ class World:
         for link in list(shard.probed):
             shard.probed.discard(link)
             shard.say(bus.Probed(link=link, alive=self.draw.random() < 0.5))
+
+    def _measured(self, shard: FakeShard) -> None:
+        """It says what it used, and answers what it was asked."""
+        for number in shard.asked:
+            shard.say(bus.TrafficTold(id=number, rows=[]))
+        shard.asked.clear()
+        used = bus.Used(self.draw.random() * 1e6, 0, self.draw.random() < 0.5, False)
+        shard.say(bus.Usage(generation=shard.caps.generation, node=used, protocols={"chat": used}))
+        shard.say(bus.Totals(totals=[bus.Total("p", "chat", 1, 2, 3, 4)]))
 
     def _peer_says(self, shard: FakeShard, link: int) -> None:
         one = shard.links[link]
@@ -425,6 +447,10 @@ class World:
             control.Status(id=number),
             control.Attach(id=number, name="app"),
             control.Subscribe(id=number, session=session),
+            control.Subscribe(id=number, session=session, traffic_s=0.5),
+            control.Limit(id=number, scope="node", up=self.draw.choice([None, CAP])),
+            control.Limit(id=number, scope="protocol", name="chat", down=CAP),
+            control.Traffic(id=number, peer=peer),
         ]
         self.open_requests.add(number)
         self.node.applications.received(b"app", msgspec.json.encode(self.draw.choice(asked)))
@@ -462,6 +488,8 @@ class World:
                 if shard.told:
                     shard.obey()
                 self._probed(shard)
+                if shard.asked:
+                    self._measured(shard)
                 for link, one in list(shard.links.items()):
                     if one.closing:
                         self._down(shard, link)
@@ -503,6 +531,13 @@ class World:
             for number, one in shard.links.items()
         }
         assert known == there
+        caps = {cap.scope: cap for cap in self.node.metering.caps.caps}
+        for shard in self.shards:
+            assert shard.rates is not None
+            assert shard.caps == self.node.metering.caps
+        for scope, cap in caps.items():
+            ups = [_share(shard.rates, scope).up for shard in self.shards]
+            assert sum(ups) == (cap.up or 0)
         for target in cast(Any, self.node.dialer)._targets:
             held = target.phase is Phase.HELD
             assert not held or self.node.peers.link_of(target.peer) is not None
@@ -531,3 +566,10 @@ class World:
         yield "suspects by endpoint", known._watch._by_endpoint
         yield "searches", known._introductions.searches._searches
         yield "requests", self.open_requests
+        yield "asked of traffic", node.metering._asked
+        yield "questions of traffic", node.metering._questions._open
+
+
+def _share(rates: bus.Rates | None, scope: str) -> bus.Share:
+    assert rates is not None
+    return rates.node if scope == "node" else rates.protocols["chat"]

@@ -42,6 +42,30 @@ LEAST = bus.LinkReport(
 TICKET = bytes(range(200, 248))
 PSK = bytes(range(32))
 
+CAPS = bus.Caps(generation=3, caps=[bus.Cap(scope="protocol", name="chat", up=1024)])
+ROW = bus.FlowRow(
+    peer="q" * 52,
+    protocol="chat",
+    shard=1,
+    priority="bulk",
+    weight=1,
+    window=2,
+    peer_window=3,
+    credit_up=4,
+    credit_down=5,
+    queued_datagrams=6,
+    queued_bytes=7,
+    unread_datagrams=8,
+    unread_bytes=9,
+    wait_ms=10,
+    waited_max_ms=11,
+    rate_up=12,
+    rate_down=13,
+)
+LOAD = bus.ProtocolLoad(
+    name="chat", flows=1, rate_up=2, rate_down=3, queued_bytes=4, unread_bytes=5
+)
+
 FROM_SHARD: list[bus.FromShard] = [
     bus.ShardHello(
         shard=1,
@@ -54,8 +78,12 @@ FROM_SHARD: list[bus.FromShard] = [
         generation=9,
         apps=[APP],
         protocols=[ENTRY],
+        caps=CAPS,
     ),
-    bus.ShardHeartbeat(shard=1, stats={"links": 1, "rate": 0.5}),
+    bus.ShardHeartbeat(shard=1, stats={"links": 1, "rate": 0.5}, load=[LOAD]),
+    bus.Totals(totals=[bus.Total("q" * 52, "chat", 1, 2, 3, 4)], folded=[("", "chat")]),
+    bus.Usage(generation=3, node=None, protocols={"chat": bus.Used(1.5, 2, True, False)}),
+    bus.TrafficTold(id=1, rows=[ROW], left_out=2),
     bus.TicketAsked(link=1, name=TICKET[:16]),
     bus.LinkReady(report=LINK),
     bus.LinkReady(report=LEAST, dial_ticket=TICKET, accept_ticket=TICKET[::-1]),
@@ -81,6 +109,10 @@ TO_SHARD: list[bus.ToShard] = [
     bus.TellPeer(link=1, type=ControlType.FIND, body=b"\xff"),
     bus.DialLink(dial=7, host="::1", port=4617),
     bus.DialLink(dial=7, host="::1", port=4617, key="a" * 52, pinned=True, ticket=TICKET),
+    bus.SetCaps(caps=CAPS),
+    bus.Rates(generation=3, node=bus.Share(), protocols={"chat": bus.Share(512, 0)}),
+    bus.AskTraffic(id=1, limit=10),
+    bus.AskTraffic(id=1, protocols=["chat"], peer="q" * 52, limit=10),
     bus.Stop(),
 ]
 

@@ -37,6 +37,12 @@ READ: list[tuple[dict[str, Any], type[control.Request]]] = [
     ({"op": "find"}, control.Find),
     ({"op": "find", "near": NODE, "protocol": "chat", "limit": 256}, control.Find),
     ({"op": "subscribe", "session": SESSION}, control.Subscribe),
+    ({"op": "subscribe", "session": SESSION, "traffic_s": 0.2}, control.Subscribe),
+    ({"op": "limit", "scope": "node", "up": 10_000_000, "down": None}, control.Limit),
+    ({"op": "limit", "scope": "peer", "name": NODE, "up": 1024}, control.Limit),
+    ({"op": "limits"}, control.Limits),
+    ({"op": "traffic"}, control.Traffic),
+    ({"op": "traffic", "protocol": "chat", "peer": NODE, "limit": 10_000}, control.Traffic),
     ({"op": "disconnect", "peer": "x"}, control.Disconnect),
 ]
 

@@ -28,7 +28,9 @@ from dp2p.shards.links import (
     Heard,
     Links,
 )
+from dp2p.shards.metering import Metering
 from dp2p.transport import EventKind, LinkState, Status
+from metered import FakeEngine
 from wire import Pair
 
 NOW = 100.0
@@ -68,7 +70,9 @@ class Shard:
         self.pair.run()
         self.node, self.link = self.pair.b.node, self.pair.b.link
         self.apps = FakeApplications(self.pair.b.sink)
-        self.links = Links(self.node, cast(Applications, self.apps))
+        self.engine = FakeEngine()
+        self.metering = Metering(self.engine, 0, NOW)
+        self.links = Links(self.node, cast(Applications, self.apps), self.metering, lambda: NOW)
         self.report = LinkReport(
             link=self.link,
             key=ids.to_text(self.node.link(self.link).key),
