@@ -43,6 +43,7 @@ class FakeShard:
         self.incarnation = incarnation
         self.links: list[bus.LinkReport] = []
         self.registry = bus.Registry(generation=0, apps=[], protocols=[])
+        self.caps = bus.Caps()
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
@@ -65,6 +66,7 @@ class FakeShard:
                 generation=self.registry.generation,
                 apps=self.registry.apps,
                 protocols=self.registry.protocols,
+                caps=self.caps,
             )
         )
         return self

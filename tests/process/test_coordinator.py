@@ -461,3 +461,101 @@ def test_no_secret_in_the_logs(coordinator: Coordinator, shard: FakeShard, app: 
     assert ids.to_text(seed) not in log
     assert seed.hex() not in log
     assert repr(seed)[2:-1] not in log
+
+
+# --- caps and traffic ---
+
+
+def test_caps_are_divided_and_divided_again(coordinator: Coordinator, app: FakeApp) -> None:
+    shards = [FakeShard(coordinator.run_dir, index).hello() for index in (0, 1)]
+    with ExitStack() as held:
+        for shard in shards:
+            held.enter_context(closing(shard))
+            shard.expect(bus.SetCaps)
+        told = app.call("limit", scope="protocol", name="chat", up=1_000_000)
+        assert told == {"scope": "protocol", "name": "chat", "up": 1_000_000, "down": None}
+        generation = 0
+        for shard in shards:
+            rates = shard.expect(bus.Rates, lambda rates: "chat" in rates.protocols)
+            assert rates.protocols["chat"] == bus.Share(500_000, 0)
+            generation = rates.generation
+        for shard, used in zip(shards, (bus.Used(0.0), bus.Used(5e5, 0, True)), strict=True):
+            shard.send(bus.Usage(generation=generation, node=None, protocols={"chat": used}))
+        few, many = (shard.expect(bus.Rates).protocols["chat"].up for shard in shards)
+        assert (few, many) == (20_000, 980_000)
+    alone = FakeShard(coordinator.run_dir, 0, "two").hello()
+    with closing(alone):
+        found = alone.expect(bus.Rates, lambda rates: rates.protocols["chat"].up == 1_000_000)
+        assert found.generation == generation
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scope": "node", "name": "chat", "up": 5000},
+        {"scope": "protocol", "name": "", "up": 5000},
+        {"scope": "peer", "name": "chat", "up": 5000},
+        {"scope": "node", "up": 1},
+    ],
+)
+def test_limits_that_are_refused(shard: FakeShard, app: FakeApp, fields: dict[str, Any]) -> None:
+    assert app.refused("limit", **fields).code == "bad_request"
+    assert app.call("limits") == {"limits": []}
+
+
+def test_limits_outlive_the_coordinator(
+    run: Callable[..., Coordinator], shard_of: Callable[..., FakeShard]
+) -> None:
+    coordinator = run(rates={"node_up": "10MB", "protocols": {"files": {"down": 5000}}})
+    shard = shard_of(coordinator)
+    with closing(FakeApp(coordinator.run_dir)) as app:
+        app.call("limit", scope="node", up=None)
+        app.call("limit", scope="peer", name=f"dp2p://{KEY}", up=2000)
+        caps = shard.expect(bus.SetCaps, lambda told: told.caps.caps[-1].scope == "peer").caps
+        coordinator.end(signal.SIGKILL)
+        coordinator.start()
+        shard.caps = caps
+        shard.heartbeat()
+        shard.expect(bus.WhoAreYou)
+        shard.hello()
+        known = shard.expect(bus.SetCaps).caps
+        assert known.generation > caps.generation
+        assert known.caps == caps.caps
+        assert app.call("limits") == {
+            "limits": [
+                {"scope": "protocol", "name": "files", "up": None, "down": 5000},
+                {"scope": "peer", "name": PEER, "up": 2000, "down": None},
+            ]
+        }
+
+
+def test_traffic_is_asked_of_all_shards(shard: FakeShard, app: FakeApp) -> None:
+    shard.send(bus.Totals(totals=[bus.Total(PEER, "chat", 1, 20, 3, 40)]))
+    number = app.ask("traffic", peer=f"dp2p://{KEY}", limit=5)
+    asked = shard.expect(bus.AskTraffic)
+    assert (asked.protocols, asked.peer, asked.limit) == (None, PEER, 5)
+    shard.send(bus.TrafficTold(id=asked.id, rows=[flow_row()], left_out=2))
+    found = app.reply(number).ok
+    assert (found["left_out"], found["silent"]) == (2, [])
+    (row,) = found["rows"]
+    assert (row["peer"], row["queued_bytes"], row["up_bytes"]) == (PEER, 7, 20)
+
+
+def test_traffic_of_a_shard_that_does_not_answer(shard: FakeShard, app: FakeApp) -> None:
+    assert app.call("traffic") == {"rows": [], "left_out": 0, "silent": [0]}
+
+
+def test_a_session_hears_of_its_own_protocols(shard: FakeShard, app: FakeApp) -> None:
+    app.register("chat")
+    app.call("subscribe", session=app.session, traffic_s=0.2)
+    for _ in range(2):
+        asked = shard.expect(bus.AskTraffic)
+        assert asked.protocols == ["chat"]
+        shard.send(bus.TrafficTold(id=asked.id, rows=[flow_row()]))
+        assert app.event("traffic")["rows"][0]["wait_ms"] == 10
+
+
+def flow_row() -> bus.FlowRow:
+    counts = dict.fromkeys(bus.FlowRow.__struct_fields__[4:], 0)
+    fields: dict[str, Any] = counts | {"queued_bytes": 7, "wait_ms": 10}
+    return bus.FlowRow(peer=PEER, protocol="chat", shard=0, priority="bulk", **fields)

@@ -194,7 +194,7 @@ def test_the_examples_in_the_specification_are_messages() -> None:
             told.append("ok" if reply.error is None else reply.error.code)
     assert told == [
         "Attach", "ok", "protocol_taken", "ShardDown", "Register", "Dial", "ok", "Find", "ok",
-        "Notice",
+        "Limit", "ok", "Notice",
     ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from dp2p.coordinator import desk, fabric, notices
 from dp2p.coordinator.acquaintance import Acquaintance
 from dp2p.coordinator.desk import Answers, Desk
 from dp2p.coordinator.known import TICKET_BYTES, Direction, Ticket
+from dp2p.coordinator.metering import Metering
 from dp2p.coordinator.own_record import SETTLE_S, OwnRecord
 from dp2p.coordinator.peers import Link, LinkId, Peers
 from dp2p.coordinator.registry import Registry
@@ -80,6 +81,9 @@ class Carrier:
     def registry_changed(self) -> None:
         self.changes += 1
 
+    def wake(self) -> None:
+        """Nobody sleeps."""
+
 
 class World:
     """A desk, and the node around it: two shards, a store in memory."""
@@ -107,8 +111,18 @@ class World:
     def _parts(self) -> desk.Parts:
         node = {"key_file": "/k", "run_dir": str(self.run_dir), "network": "test"}
         body = {"node": node, "listen": {"addresses": [PLACE]}, "shards": {"count": 2}}
+        settings = msgspec.convert(body, config.Config)
+        self.told: list[tuple[str, control.TrafficSeen]] = []
+        metering = Metering(
+            settings,
+            self.fabric,
+            self.registry,
+            lambda session, event: self.told.append((session, event)),
+            lambda: self.now,
+        )
         return desk.Parts(
-            settings=msgspec.convert(body, config.Config),
+            settings=settings,
+            metering=metering,
             identity=OWN,
             registry=self.registry,
             peers=self.peers,

@@ -10,7 +10,7 @@ from dp2p.errors import RequestError
 from dp2p.sdk.driver import EventLog
 from dp2p.sdk.heartbeat import Forgotten, Overheard, Pulse
 from dp2p.sdk.signals import Replied, Subscribed
-from dp2p.sdk.types import Notice, SessionLost, SessionRestored
+from dp2p.sdk.types import Notice, SessionLost, SessionRestored, Traffic
 from scripted import TOKEN, Node
 
 FIELDS: dict[str, str | bool | None] = {"endpoint": "tcp4://192.0.2.1:1", "reporter": None}
@@ -25,7 +25,8 @@ def subscribe(node: Node) -> None:
     """Subscribed, as the node has confirmed."""
     node.session.subscribe()
     (request,) = node.requests()
-    assert request == {"op": "subscribe", "id": request["id"], "session": TOKEN + "1"}
+    assert (request["op"], request["session"]) == ("subscribe", TOKEN + "1")
+    assert request["traffic_s"] is None
     node.reply(request, {})
     assert len(node.take(Subscribed)) == 1
 
@@ -112,6 +113,30 @@ def test_a_subscription_that_finds_no_session_loses_it(node: Node) -> None:
     assert len(node.take(SessionLost)) == 1
 
 
+# --- traffic ---
+
+
+def test_traffic_is_asked_for_in_each_session_and_told_as_an_event(node: Node) -> None:
+    node.session.subscribe(0.5)
+    (request,) = node.requests()
+    assert request["traffic_s"] == 0.5
+    node.reply(request, {})
+    assert node.take(Subscribed) == [Subscribed(0.5)]
+    node.events += node.session.session_lost()
+    node.answer_attach()
+    assert [one["traffic_s"] for one in node.requests()] == [0.5]
+    node.events.clear()
+    node.event(control.TrafficSeen(1700000000.5, [{"peer": "p"}], 3))
+    assert node.events == [Traffic(1700000000.5, [{"peer": "p"}], 3)]
+
+
+def test_of_traffic_that_nobody_reads_the_newest_is_kept() -> None:
+    log, notice = EventLog(None), Notice("fallback", 0.0, {})
+    for event in (Traffic(1.0, []), notice, Traffic(2.0, [])):
+        log.add(event)
+    assert list(log.unread) == [notice, Traffic(2.0, [])]
+
+
 # --- heartbeats ---
 
 
@@ -144,3 +169,11 @@ def test_notices_may_come_to_the_socket_of_heartbeats() -> None:
     (overheard,) = Pulse().receive(raw)
     assert isinstance(overheard, Overheard)
     assert Node().session.receive_control(overheard.message) == [Notice("fallback", 1.0, FIELDS)]
+
+
+def test_beats_of_who_subscribed_to_traffic_say_so() -> None:
+    pulse = Pulse()
+    pulse.session, pulse.subscribed, pulse.traffic_s = TOKEN + "1", True, 0.5
+    request = beat(pulse)
+    assert isinstance(request, control.Subscribe)
+    assert request.traffic_s == 0.5

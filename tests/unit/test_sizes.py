@@ -52,7 +52,7 @@ def test_no_cap_is_shown_as_it_is_written() -> None:
     assert parse_rate(show_rate(None)) is None
 
 
-@given(st.integers(RATE_MIN, RATE_MAX))
+@given(st.integers(2 * RATE_MIN, RATE_MAX))
 def test_what_is_shown_can_be_read_and_is_close(rate: int) -> None:
     text = show_rate(rate)
     if "TB" not in text:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp2p import control
+from dp2p import control, ids
 from dp2p.cli import client, run, top
 from dp2p.cli.root import cli
 from dp2p.cli.top_view import render
@@ -64,10 +64,8 @@ def test_all_of_it() -> None:
         "PROTOCOL  PEERS  UP/s     LIMIT  DOWN/s  LIMIT    QUEUED  UNREAD  SENT  RECEIVED",
         "chat      2      1.00 kB  none   0 B     5.00 kB  0 B     0 B     10 B  20 B",
         "",
-        "PEER          PROTOCOL  CLASS      UP/s     DOWN/s  QUEUED  WAIT  WAITED  CREDIT   "
-        "UNREAD  SHARD",
-        "bbbbbbbbbbbb  chat      urgent 16  1.00 kB  0 B     0 B     1.5s  1m01s   1.05 MB  "
-        "0 B     1",
+        "PEER          PROTOCOL  CLASS      UP/s     DOWN/s  QUEUED  WAIT  WAITED  CREDIT   UNREAD  SHARD",  # noqa: E501
+        "bbbbbbbbbbbb  chat      urgent 16  1.00 kB  0 B     0 B     1.5s  1m01s   1.05 MB  0 B     1",  # noqa: E501
         "3 more flows are not shown",
         "no answer in time from shard 0, 2",
     ]
@@ -137,7 +135,7 @@ def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Answers:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(client, "request", answers.request)
-    monkeypatch.setattr(top.time, "sleep", lambda _: None)
+    monkeypatch.setattr("dp2p.cli.top.time.sleep", lambda _: None)
     return answers
 
 
@@ -148,7 +146,7 @@ def test_top_in_a_pipe_prints_once(node: Answers, capsys: pytest.CaptureFixture[
     assert "\x1b" not in shown
     asked = node.asked[0]
     assert isinstance(asked, control.Traffic)
-    assert asked.peer == f"dp2p://{PEER}"
+    assert asked.peer == ids.node_id_text(PEER)
 
 
 def test_top_for_programs(node: Answers, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +159,7 @@ def test_top_for_programs(node: Answers, capsys: pytest.CaptureFixture[str]) -> 
 def test_ctrl_c_ends_it_and_gives_the_terminal_back(
     node: Answers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(top.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     node.interrupt_at = 7  # in the midst of the third look
     assert run(cli, ["top"]) == 0
     shown = capsys.readouterr().out
