@@ -13,6 +13,10 @@ from statistics import median
 from load.bench.model import (
     BULK_64K,
     BUSY_PROTOCOLS,
+    CAP_NODE_DOWN,
+    CAP_NODE_UP,
+    CAP_PROTOCOL_DOWN,
+    CAP_PROTOCOL_UP,
     CONNECT_16,
     HANDSHAKE_GAINS,
     HANDSHAKE_SHARES,
@@ -100,6 +104,10 @@ BARS = (
     Bar("application of the bottleneck", LONG_FAT, APPLICATION, 0.85),
     Bar("application of the bottleneck", LONG_FAT_RTT, APPLICATION, 0.85),
     Bar("250 protocols of one", BUSY_PROTOCOLS, ("engine-250",), 1.5, (Term("engine-1"),)),
+    *(
+        Bar("application, from the cap", case, APPLICATION, 0.03)
+        for case in (CAP_PROTOCOL_UP, CAP_PROTOCOL_DOWN, CAP_NODE_UP, CAP_NODE_DOWN)
+    ),
 )
 
 

@@ -37,6 +37,7 @@ OF_XX = "of XX"
 KIB_PER_CONNECTION = "KiB/connection"
 OFF_SHARE = "off its share"
 OF_UNDISTURBED = "off undisturbed"
+OFF_CAP = "off the cap"
 MS_ABOVE = "ms above unloaded"
 P99_MS = "p99 ms"
 OF_RATE = "of the rate"
@@ -168,6 +169,19 @@ BUSY_PROTOCOLS = Case(
     more_is_better=False,
     count=250,
 )
+CAP_PROTOCOL_UP, CAP_PROTOCOL_DOWN, CAP_NODE_UP, CAP_NODE_DOWN = (
+    Case(
+        f"cap-{scope}-{way}",
+        Group.SHARES,
+        f"cap of a {scope}, {way}, two shards",
+        OFF_CAP,
+        MB_PER_S,
+        more_is_better=False,
+        size=10_000,
+    )
+    for scope in ("protocol", "node")
+    for way in ("up", "down")
+)
 CASES = (
     BULK_64K,
     BULK_1M,
@@ -188,6 +202,10 @@ CASES = (
     LONG_FAT,
     LONG_FAT_RTT,
     BUSY_PROTOCOLS,
+    CAP_PROTOCOL_UP,
+    CAP_PROTOCOL_DOWN,
+    CAP_NODE_UP,
+    CAP_NODE_DOWN,
 )
 
 

@@ -166,11 +166,11 @@ def connected() -> Iterator[tuple[Node, Node]]:
 def connected_through(before: Callable[[str], str]) -> Iterator[tuple[Node, Node]]:
     """As ``connected``; ``before`` puts something in front of a place and says where that is."""
     with running("a", "b") as (first, second):
-        _dial(first, second, before(second.place))
+        dial(first, second, before(second.place))
         yield first, second
 
 
-def _dial(first: Node, second: Node, place: str) -> None:
+def dial(first: Node, second: Node, place: str) -> None:
     """Connect the first to the second, which answers at ``place``. Raises: PhaseError."""
     try:
         with blocking.attach(first.run_dir, name="dialler") as node:

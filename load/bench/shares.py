@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
-from load.bench import shares_cost, shares_fifo
+from load.bench import shares_caps, shares_cost, shares_fifo
 from load.bench.harness import Crew, Worker
 from load.bench.model import (
     KIB,
@@ -264,4 +264,5 @@ SOURCES = (
     Source(LONG_FAT, PLAIN, partial(_measure_plain, LONG_FAT, FAT), once=True),
     Source(LONG_FAT_RTT, NAME, partial(_measure_fat, LONG_FAT_RTT, FAT_RTT), once=True),
     *shares_cost.SOURCES,
+    *shares_caps.SOURCES,
 )
