@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp2p import config, config_load
+from dp2p import bus, config, config_load
 from dp2p.config import Config
 from dp2p.errors import ConfigError
 
@@ -195,3 +195,39 @@ def test_what_peers_are_told(tmp_path: Path) -> None:
     assert config.advertised(load(tmp_path, toml)) == ["tcp6://[::1]:1"]
     toml += "\nadvertise = ['tcp4://example.org:1']"
     assert config.advertised(load(tmp_path, toml)) == ["tcp4://example.org:1"]
+
+
+# --- rates ---
+
+
+def test_rates_are_caps(tmp_path: Path) -> None:
+    file = tmp_path / "dp2p.toml"
+    file.write_text('[rates]\nnode_up = "10MB"\nprotocols.chat = { down = 2000 }\n')
+    env = {"HOME": str(tmp_path), "DP2P_RATES_NODE_DOWN": "512KiB"}
+    loaded = config_load.load(file, env, cwd=tmp_path)
+    assert config.caps(loaded) == [
+        bus.Cap(scope="node", name="", up=10_000_000, down=512 << 10),
+        bus.Cap(scope="protocol", name="chat", down=2000),
+    ]
+    path = tmp_path / "node.json"
+    config.write_resolved(loaded, path)
+    assert config.caps(config.read_resolved(path)) == config.caps(loaded)
+
+
+BAD_RATES = [
+    ('node_up = "fast"', "rates.node_up: 'fast' is not a rate; allowed is none, or bytes a second"),
+    ("node_down = 10", "rates.node_down: '10' is out of range"),
+    ("node_up = 1.5", "rates.node_up is 1.5; allowed is"),
+    ('protocols.chat.up = "1GBit"', "rates.protocols.chat.up: '1GBit' is not a rate"),
+    ('protocols."a b".up = 5000', "rates.protocols is {'a b': {'up': 5000}}; allowed is tables"),
+    ("protocols.chat.side = 5000", "rates.protocols is"),
+]
+
+
+@pytest.mark.parametrize(("text", "why"), BAD_RATES)
+def test_rates_that_are_none(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "dp2p.toml"
+    file.write_text(f"[rates]\n{text}\n")
+    with pytest.raises(ConfigError) as refused:
+        config_load.load(file, {"HOME": str(tmp_path)}, cwd=tmp_path)
+    assert str(refused.value).startswith(f"{file}: {why}")
