@@ -22,7 +22,9 @@ from dp2p.control import PriorityClass, ProtocolSpec
 from dp2p.records import DATAGRAM_COST, Kind
 from dp2p.shards.applications import Applications
 from dp2p.shards.links import Links
+from dp2p.shards.metering import Metering
 from dp2p.transport import EventKind, NodeConfig
+from metered import FakeEngine
 from wire import SEED_A, SEED_B, Pair, Side
 
 LARGEST = 100 << 10
@@ -68,7 +70,8 @@ class Shard(Side):
     def __init__(self, seed: bytes, *, initiator: bool) -> None:
         super().__init__(seed, initiator=initiator, config=CONFIG, draw=1 + initiator)
         self.by_session = {SESSION: SimpleNamespace(session=SESSION, name="app", sink=self.sink)}
-        self.links = Links(self.node, cast(Applications, self))
+        metering = Metering(FakeEngine(), 0, 0.0)
+        self.links = Links(self.node, cast(Applications, self), metering, lambda: 0.0)
         self.entries: dict[str, ProtocolEntry] = {}
         self.next_number = 0
         self.flows: dict[int, Flow] = {}

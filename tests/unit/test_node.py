@@ -10,6 +10,7 @@ from coordinator_world import KEYS, FakeShard, World
 from dp2p import bus, ids, introduction
 from dp2p.coordinator import node as node_module
 from dp2p.coordinator import own_record
+from dp2p.coordinator.hearing import HELLO_S
 from dp2p.coordinator.targets import Phase
 from dp2p.introduction import Find
 
@@ -153,7 +154,7 @@ def test_a_record_that_is_newer_than_a_hello_is_told_once_the_link_is_up() -> No
     shard.say(bus.LinkUp(link=link))
     assert told in deliver(world, shard)
 
-    world.now += node._settings.limits.handshake_deadline_s + node_module.HELLO_S
+    world.now += node._settings.limits.handshake_deadline_s + HELLO_S
     world.wait(0.0)
     late = ready(shard, next(other for other in KEYS if other != key))
     shard.say(bus.LinkUp(link=late))
