@@ -75,6 +75,7 @@ class Metering:
 
     def hello(self, hello: bus.ShardHello, *, fresh: bool) -> None:
         """A shard has said who it is; ``fresh``: another life of it than was known, if any was."""
+        self._totals.hello(hello.shard)
         if fresh:
             self._rates.shard_up(hello.shard)
         if hello.caps.generation > self._rates.generation:

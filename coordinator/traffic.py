@@ -49,6 +49,10 @@ class Totals:
         self._past: dict[Key, Total] = {}
         "Of shards that are gone; those that came last come last."
 
+    def hello(self, index: int) -> None:
+        """A shard is about to say all of its totals once more."""
+        self._shards.pop(index, None)
+
     def said(self, index: int, message: bus.Totals) -> None:
         """What has changed on a shard."""
         known = self._shards.setdefault(index, {})

@@ -48,6 +48,14 @@ def test_totals_are_those_of_all_shards_and_of_those_that_are_gone() -> None:
     assert totals.of("q", "chat") == Total("q", "chat")
 
 
+def test_after_a_hello_all_totals_come_anew() -> None:
+    totals = Totals()
+    totals.said(0, bus.Totals(totals=[Total("p", "chat", 1, 10), Total("q", "chat", 1, 10)]))
+    totals.hello(0)
+    totals.said(0, bus.Totals(totals=[Total("", "chat", 2, 20)]))
+    assert totals.by_protocol() == {"chat": Total("", "chat", 2, 20)}
+
+
 def test_what_a_shard_folds_is_not_counted_twice() -> None:
     totals = Totals()
     totals.said(0, bus.Totals(totals=[Total("p", "chat", 1, 10)]))
