@@ -57,7 +57,7 @@ def test_all_of_it() -> None:
         status(protocol(), limits=[LIMIT]),
     )
     assert shown.splitlines() == [
-        "bbbbbbbbbbbb  up 1m01s, 2 peers   up 1.00 kB/s   down 0 B/s",
+        "bbbbbbbbbbbb  up 1m01s, peers 2   up 1.00 kB/s   down 0 B/s",
         "queued 0 B, unread 0 B, windows 0 B of 1.07 GB",
         "limits up 10.0 MB, down none",
         "",

@@ -52,7 +52,7 @@ def _head(status: Mapping[str, Any]) -> str:
     )
     granted = show_bytes(windows) + (f" of {show_bytes(buffers)}" if buffers else "")
     lines = [
-        f"{node}  up {age(status['uptime_s'])}, {status['peers']} peers   {rates}",
+        f"{node}  up {age(status['uptime_s'])}, peers {status['peers']}   {rates}",
         f"{held}, windows {granted}",
     ]
     capped = [one for one in status["limits"] if one["scope"] == "node"]
