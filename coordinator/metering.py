@@ -53,7 +53,7 @@ class Metering:
         wall: Callable[[], float],
     ) -> None:
         """``tell`` gives an event to a session; ``wall`` says seconds since 1970."""
-        self._buffer_bytes = getattr(settings.limits, "buffer_bytes", 0)
+        self._buffer_bytes = settings.limits.buffer_bytes
         self._fabric = fabric
         self._registry = registry
         self._tell = tell

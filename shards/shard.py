@@ -118,9 +118,7 @@ class Shard:
         self._endpoint = config.shard_endpoint(run_dir, index, incarnation)
         self._apps = Applications(self._context, self._engine, self._endpoint, self._app_gone)
         self._metering = Metering(self._engine, index, clock())
-        self._links = Links(
-            self._engine, self._apps, self._metering, clock, window_bytes(settings)
-        )
+        self._links = Links(self._engine, self._apps, self._metering, clock, window_bytes(settings))
         self._probes = Probes(self._engine)
         self._fabric = Fabric(self._context, config.bus_endpoint(run_dir))
         self._questions = Questions(self._fabric.send)
