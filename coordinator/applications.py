@@ -193,7 +193,7 @@ class Applications:
             raise RequestError(
                 "bad_version", f"this node speaks version {control.API_VERSION} of the control API"
             )
-        session = self._registry.attach(request.name, self._clock())
+        session = self._registry.attach(request.name, self._clock(), request.instance)
         self._identities[session.token] = identity
         log.info("application attached", app=session.name)
         node, key = self._desk.identity()

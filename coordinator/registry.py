@@ -6,6 +6,7 @@ raises ``generation``; whoever drives this publishes a snapshot to the shards wh
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -35,6 +36,8 @@ class Session:
     "When the application last gave a sign of life."
     deadline: float
     "When the session ends without another one."
+    instance: str
+    "The application's life; peers hear it."
 
 
 @dataclass(slots=True)
@@ -77,6 +80,13 @@ def _check_lifts(spec: ProtocolSpec) -> None:
             )
 
 
+def _instance(token: str) -> str:
+    """The life of an application that knows of no other session than this one. Peers hear it, so it
+    says nothing of the token.
+    """
+    return hashlib.blake2b(token.encode(), digest_size=8).hexdigest()
+
+
 class Registry:
     """All sessions and protocols of the node."""
 
@@ -90,9 +100,10 @@ class Registry:
 
     # --- sessions ---
 
-    def attach(self, name: str, now: float) -> Session:
-        """Begin a session."""
-        session = Session(self._new_token(), name, now, now + self._expiry_s)
+    def attach(self, name: str, now: float, instance: str | None = None) -> Session:
+        """Begin a session. Without ``instance`` it is a life of its own."""
+        token = self._new_token()
+        session = Session(token, name, now, now + self._expiry_s, instance or _instance(token))
         self._sessions[session.token] = session
         self.generation += 1
         return session
@@ -205,10 +216,16 @@ class Registry:
         return bus.Registry(
             generation=self.generation,
             apps=[
-                bus.AppReport(session=one.token, name=one.name) for one in self._sessions.values()
+                bus.AppReport(session=one.token, name=one.name, instance=one.instance)
+                for one in self._sessions.values()
             ],
             protocols=[
-                bus.ProtocolEntry(number=number, spec=one.spec, session=token)
+                bus.ProtocolEntry(
+                    number=number,
+                    spec=one.spec,
+                    session=token,
+                    instance=self._sessions[token].instance,
+                )
                 for one in self._protocols.values()
                 for token, number in one.numbers.items()
             ],
@@ -221,7 +238,9 @@ class Registry:
     def restore(self, known: bus.Registry, now: float) -> None:
         """Take over what a shard knows, in a coordinator that has just begun."""
         for app in known.apps:
-            self._sessions[app.session] = Session(app.session, app.name, now, now + self._expiry_s)
+            self._sessions[app.session] = Session(
+                app.session, app.name, now, now + self._expiry_s, app.instance
+            )
         for entry in known.protocols:
             if entry.session in self._sessions:
                 there = self._protocols.setdefault(entry.spec.name, Protocol(entry.spec, {}))

@@ -347,4 +347,5 @@ def _up(report: LinkReport, joined: Join, window: int) -> dict[str, Any]:
         "max_datagram": joined.max_datagram,
         "types": joined.types,
         "window": window,
+        "application": joined.application,
     }

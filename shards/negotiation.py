@@ -38,6 +38,8 @@ class Join:
     priority: str
     weight: int
     lifts: tuple[Lift, ...] = ()
+    application: str | None = None
+    "The life of the peer's application, if the peer says."
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def join(entry: ProtocolEntry, theirs: Offer) -> Join | None:
         priority=entry.spec.priority,
         weight=entry.spec.weight,
         lifts=tuple(entry.spec.lifts),
+        application=theirs.application,
     )
 
 
@@ -145,7 +148,7 @@ class Negotiation:
         self._generation += 1
         return Protocols(
             generation=self._generation,
-            protocols=[offer(entry.number, entry.spec) for entry in ours.values()],
+            protocols=[offer(entry.number, entry.spec, entry.instance) for entry in ours.values()],
         )
 
     def _offerable(self, entries: dict[str, ProtocolEntry]) -> dict[str, ProtocolEntry]:

@@ -40,6 +40,7 @@ from load.bench.nodes import NETWORK, end, last_words, spawn
 
 NAME = "shard"
 SESSION = secrets.token_hex(16)
+INSTANCE = secrets.token_hex(8)
 SPEC = ProtocolSpec(name="bench", versions=[1], window=WINDOW)
 HELLO = msgspec.json.encode(Hello(instance="0" * 16))
 OFFERS = msgspec.json.encode(Protocols(generation=1, protocols=[offer(NUMBER, SPEC)]))
@@ -136,8 +137,8 @@ class Keeper:
             return
         self.port = int(hello.listening[0].rpartition(":")[2])
         self._say(who, bus.Welcome(coordinator="bench"))
-        entry = bus.ProtocolEntry(number=NUMBER, spec=SPEC, session=SESSION)
-        apps = [bus.AppReport(session=SESSION, name="bench")]
+        entry = bus.ProtocolEntry(number=NUMBER, spec=SPEC, session=SESSION, instance=INSTANCE)
+        apps = [bus.AppReport(session=SESSION, name="bench", instance=INSTANCE)]
         self._say(who, bus.Registry(generation=1, apps=apps, protocols=[entry]))
         self._data.connect(hello.data_endpoint)
         self._attach()

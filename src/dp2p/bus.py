@@ -73,6 +73,8 @@ class AppReport(msgspec.Struct, frozen=True, kw_only=True):
 
     session: str
     name: str
+    instance: str
+    "The application's life, which may have had sessions before; no secret."
 
 
 class ProtocolEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +88,8 @@ class ProtocolEntry(msgspec.Struct, frozen=True, kw_only=True):
     spec: ProtocolSpec
     "With ``window`` filled in."
     session: str
+    instance: str
+    "As in ``AppReport``, for the peers."
 
 
 class Cap(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,8 @@ API_VERSION = 1
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}\Z")]
 Version = Annotated[int, Meta(ge=0, le=65535)]
 Session = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Instance = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+"One life of an application; peers hear it."
 PeerText = Annotated[str, Meta(pattern=r"^(dp2p://)?[a-z2-7]{51}[aq]\Z")]
 "A node-ID, or ``dp2p://`` and a public key."
 DatagramType = Annotated[int, Meta(ge=0, le=65535)]
@@ -65,6 +67,8 @@ class Attach(Request, tag="attach"):
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     version: int = API_VERSION
+    instance: Instance | None = None
+    "The same in all sessions of one life of the application; None: one for this session alone."
 
 
 class Heartbeat(Request, tag="heartbeat"):

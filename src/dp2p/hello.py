@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from dp2p.addresses import canonical_endpoint
-from dp2p.control import Name, ProtocolSpec, Version
+from dp2p.control import Instance, Name, ProtocolSpec, Version
 from dp2p.errors import Dp2pError
 
 PROTOCOLS_MAX = 250
@@ -78,6 +78,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     max_datagram: Annotated[int, Meta(ge=1, le=16 << 20)]
     types: Annotated[int, Meta(ge=1, le=65536)]
     window: Annotated[int, Meta(ge=1, le=256 << 20)]
+    application: Instance | None = None
+    "The life of the application that serves it; None: not said."
 
 
 class Protocols(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,8 +112,8 @@ _protocols = msgspec.json.Decoder(Protocols)
 _ack = msgspec.json.Decoder(Ack)
 
 
-def offer(number: int, spec: ProtocolSpec) -> Offer:
-    """What peers are told of a protocol of this node."""
+def offer(number: int, spec: ProtocolSpec, application: str | None = None) -> Offer:
+    """What peers are told of a protocol of this node, and of the ``application`` that serves it."""
     return Offer(
         number=number,
         name=spec.name,
@@ -119,6 +121,7 @@ def offer(number: int, spec: ProtocolSpec) -> Offer:
         max_datagram=spec.max_datagram,
         types=spec.types,
         window=spec.window,
+        application=application,
     )
 
 

@@ -30,6 +30,7 @@ DATA_HEADER = struct.Struct("<IHHIII")
 POSITION = struct.Struct("<IHHIIQQ")
 EPOCH = struct.Struct("<IHHIIQQQ")
 _COUNTS = struct.Struct("<II")
+_FLOW_AT = 8  # where a header names the flow
 _ROW = 64  # datagrams of one size taken apart in one step
 _LARGE = 1024  # mean bytes beyond which a payload is copied out on its own
 _BIG_ENDIAN = sys.byteorder == "big"
@@ -67,13 +68,14 @@ class Position(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """From where the sender of a flow counts."""
+    """Where a flow begins in what one side says to the other, over any number of connections."""
 
     epoch: int
-    "Chosen by the sender; another one means that it has nothing of what came before."
+    "Random: which conversation, 64 bits."
     datagrams: int
-    "Position of the flow's first datagram in that epoch."
+    "So many of it were confirmed before this flow began."
     bytes: int
+    "What they cost."
 
 
 def _column(code: str, values: Sequence[int]) -> array[int]:
@@ -196,13 +198,18 @@ def encode_epoch(flow: int, epoch: Epoch) -> bytes:
 
 
 def decode_epoch(body: memoryview) -> Epoch:
-    """What an EPOCH record's body says."""
+    """What an EPOCH record's body says.  Raises: RecordError."""
     if len(body) != EPOCH.size - HEADER.size:
         raise RecordError(f"EPOCH record with a body of {len(body)} bytes")
     zero, *said = struct.unpack("<IQQQ", body)
     if zero:
         raise RecordError(f"EPOCH record with {zero} where zero belongs")
     return Epoch(*said)
+
+
+def readdress(record: bytes, flow: int) -> bytes:
+    """The same record for another flow."""
+    return record[:_FLOW_AT] + flow.to_bytes(4, "little") + record[HEADER.size :]
 
 
 def encode_bytes(kind: Kind, flow: int, body: bytes) -> bytes:

@@ -89,15 +89,19 @@ def test_what_an_application_registers_reaches_the_shards(
     coordinator: Coordinator, shard: FakeShard, app_of: Callable[..., FakeApp]
 ) -> None:
     app = app_of(coordinator, None)
-    attached = app.call("attach", name="app")
+    attached = app.call("attach", name="app", instance="0123456789abcdef")
     assert attached["node"] == coordinator.identity.node
     assert attached["key"] == coordinator.identity.key
     assert attached["shards"] == [{"index": 0, "endpoint": shard.data_endpoint}]
     app.session = attached["session"]
     assert app.register("chat") == {"number": 0, "window": 2 * ((1 << 20) + 16)}
     registry = shard.expect(bus.Registry, lambda one: bool(one.protocols))
-    assert registry.apps == [bus.AppReport(session=app.session, name="app")]
-    assert registry.protocols[0].session == app.session
+    report = bus.AppReport(session=app.session, name="app", instance="0123456789abcdef")
+    assert registry.apps == [report]
+    assert (registry.protocols[0].session, registry.protocols[0].instance) == (
+        app.session,
+        "0123456789abcdef",
+    )
     app.call("withdraw", session=app.session, name="chat")
     later = shard.expect(bus.Registry, lambda one: not one.protocols)
     assert later.generation > registry.generation

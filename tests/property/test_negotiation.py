@@ -124,7 +124,7 @@ class Negotiations(RuleBasedStateMachine):
             else ProtocolSpec(name=name, versions=sorted(versions), window=1 << 21, shared=True)
         )
         number = one.free_number()
-        entry = ProtocolEntry(number=number, spec=spec, session=session)
+        entry = ProtocolEntry(number=number, spec=spec, session=session, instance=session)
         one.entries[name, session] = entry
         one.publish()
 

@@ -13,8 +13,8 @@ from dp2p.control import ProtocolSpec
 from dp2p.hello import CloseReason, ControlType
 
 SPEC = ProtocolSpec(name="chat", versions=[1, 2], window=4 << 20, shared=True)
-ENTRY = bus.ProtocolEntry(number=3, spec=SPEC, session="0" * 32)
-APP = bus.AppReport(session="0" * 32, name="app")
+ENTRY = bus.ProtocolEntry(number=3, spec=SPEC, session="0" * 32, instance="1" * 16)
+APP = bus.AppReport(session="0" * 32, name="app", instance="1" * 16)
 LINK = bus.LinkReport(
     link=1,
     key="a" * 52,

@@ -39,7 +39,7 @@ FORWARDED = [kind for kind in ControlType if kind not in (ControlType.PROTOCOLS,
 
 def entry(name: str, number: int) -> ProtocolEntry:
     spec = ProtocolSpec(name=name, versions=[1], window=1 << 21)
-    return ProtocolEntry(number=number, spec=spec, session="s")
+    return ProtocolEntry(number=number, spec=spec, session="s", instance="0" * 16)
 
 
 CHAT, FILES = entry("chat", 0), entry("files", 1)
@@ -119,8 +119,14 @@ class Shard:
         return CloseReason(down.reason)
 
 
+def test_applications_hear_which_life_of_the_peers_they_speak_with() -> None:
+    shard = Shard().up()
+    (up,) = [body for kind, _, body in shard.apps.told if kind == Kind.UP]
+    assert up["application"] == CHAT.instance
+
+
 def peers_list(generation: int, *entries: ProtocolEntry) -> bytes:
-    offers = [offer(one.number, one.spec) for one in entries]
+    offers = [offer(one.number, one.spec, one.instance) for one in entries]
     return msgspec.json.encode(Protocols(generation=generation, protocols=offers))
 
 

@@ -22,12 +22,13 @@ from dp2p.shards.negotiation import (
 )
 
 PEER = bytes(32)
+OURS, THEIRS = "0" * 16, "1" * 16  # lives of applications
 
 
 def entry(name: str = "chat", number: int = 0, session: str = "s", **spec: Any) -> ProtocolEntry:
     options: dict[str, Any] = {"versions": [1], "max_datagram": 1000, "window": 5000}
     made = ProtocolSpec(name=name, **(options | spec))
-    return ProtocolEntry(number=number, spec=made, session=session)
+    return ProtocolEntry(number=number, spec=made, session=session, instance=OURS)
 
 
 def offered(name: str = "chat", number: int = 7, **more: Any) -> Offer:
@@ -36,6 +37,7 @@ def offered(name: str = "chat", number: int = 7, **more: Any) -> Offer:
         "max_datagram": 2000,
         "types": 100,
         "window": 9000,
+        "application": THEIRS,
     }
     return Offer(name=name, number=number, **(options | more))
 
@@ -78,6 +80,7 @@ def test_what_both_can_do() -> None:
         peer_window=9000,
         priority="bulk",
         weight=9,
+        application=THEIRS,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from typing import Any
 
 import msgspec
@@ -215,6 +216,27 @@ def test_only_who_registered_can_withdraw() -> None:
     assert refusal(registry.withdraw, one.token, "chess").code == "unknown_protocol"
     registry.withdraw(one.token, "chat")
     assert registry.snapshot().protocols == []
+
+
+# --- lives of applications ---
+
+
+def test_a_life_lasts_over_sessions_if_the_application_says_so() -> None:
+    registry = new_registry(5.0)
+    one, other = (registry.attach("app", 0.0, "0123456789abcdef") for _ in range(2))
+    assert one.instance == other.instance == "0123456789abcdef"
+    registry.register(other.token, spec())
+    snapshot = registry.snapshot()
+    assert {app.instance for app in snapshot.apps} == {one.instance}
+    assert [entry.instance for entry in snapshot.protocols] == [one.instance]
+
+
+def test_a_session_without_a_life_is_one_and_tells_no_secret() -> None:
+    registry = new_registry(5.0)
+    one, other = registry.attach("app", 0.0), registry.attach("app", 0.0)
+    assert one.instance != other.instance
+    assert re.fullmatch("[0-9a-f]{16}", one.instance)
+    assert one.instance not in one.token
 
 
 # --- what survives a restart ---

@@ -9,10 +9,12 @@ other. The handshake has a file of its own, ``test_wire_handshake``.
 from __future__ import annotations
 
 import base64
+import json
 import re
 import struct
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 import wire_handshake
@@ -386,6 +388,16 @@ def test_how_many_random_strings_pass_as_keys() -> None:
 def test_close_reasons() -> None:
     rows = {row[1]: int(row[0]) for row in table("## 11. Close reasons")}
     assert rows == {reason.name: reason.value for reason in hello.CloseReason}
+
+
+def test_the_protocol_list() -> None:
+    """The example of section 9 is a list, and names every field that an offer has."""
+    text = section(9)
+    body = text[text.index("PROTOCOLS {") + len("PROTOCOLS ") : text.index(" ACK {")]
+    (offered,) = hello.decode_protocols(body.encode()).protocols
+    assert msgspec.to_builtins(offered) == json.loads(body)["protocols"][0]
+    fields = {row[0] for row in table("## 9. Protocol lists")}
+    assert fields - {"generation"} == set(hello.Offer.__struct_fields__)
 
 
 def test_limits() -> None:
