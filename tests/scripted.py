@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import msgspec
 
 from dp2p import control, records
 from dp2p.records import Kind, Position
-from dp2p.sdk.flow import Port
-from dp2p.sdk.registration import Registration
+from dp2p.sdk.port import Port
+from dp2p.sdk.registration import KEEP_S, Registration
 from dp2p.sdk.session import Session
 from dp2p.sdk.types import Event
 
@@ -17,12 +18,22 @@ TOKEN = "0" * 31
 WINDOW = 1000
 
 
-def up_record(number: int = 1, *, peer: str = "anna", window: int = WINDOW) -> bytes:
+LIFE = "0123456789abcdef"  # of the peer's application
+
+
+def up_record(
+    number: int = 1,
+    *,
+    peer: str = "anna",
+    window: int = WINDOW,
+    application: str | None = LIFE,
+    **more: Any,
+) -> bytes:
     """A peer comes up for ``chat``."""
     body = {
         "protocol": "chat", "version": 1, "peer": peer, "key": "k", "trust": "none",
         "introducers": 0, "endpoint": "tcp4://192.0.2.1:1", "direction": "in",
-        "max_datagram": 500, "types": 10, "window": window,
+        "max_datagram": 500, "types": 10, "window": window, "application": application, **more,
     }  # fmt: skip
     return records.encode_json(Kind.UP, number, body)
 
@@ -35,8 +46,10 @@ def credit(number: int, datagrams: int, size: int, window: int = WINDOW) -> byte
 class Node:
     """A session and what the node says to it."""
 
-    def __init__(self, shards: int = 1) -> None:
-        self.session = Session("test")
+    def __init__(
+        self, shards: int = 1, *, instance: str = "fedcba9876543210", first_epoch: int = 1
+    ) -> None:
+        self.session = Session("test", instance, count(first_epoch).__next__)
         self.sessions = 0
         self.shards = [control.ShardEndpoint(i, f"ipc://shard-{i}") for i in range(shards)]
         self.events: list[Event] = []
@@ -57,15 +70,16 @@ class Node:
         (request,) = self.requests()
         assert request["op"] == "attach"
         self.sessions += 1
-        token = f"{TOKEN}{self.sessions}"
+        token = f"{self.sessions:032x}"
         self.reply(request, control.Attached(token, "me", "key", self.shards, 1.0))
 
     def event(self, event: control.AnyEvent) -> None:
         """The coordinator tells something."""
         self.events += self.session.receive_control(msgspec.json.encode(event))
 
-    def register(self, name: str = "chat") -> Registration:
-        _, registration = self.session.register(control.ProtocolSpec(name=name, versions=[1]))
+    def register(self, name: str = "chat", keep_s: float = KEEP_S) -> Registration:
+        spec = control.ProtocolSpec(name=name, versions=[1])
+        _, registration = self.session.register(spec, keep_s)
         (request,) = self.requests()
         self.reply(request, control.Registered(0, WINDOW))
         return registration

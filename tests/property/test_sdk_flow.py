@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from dp2p import records
 from dp2p.records import DATAGRAM_COST, Kind, Position
-from dp2p.sdk.flow import Outgoing
+from dp2p.sdk.outgoing import Outgoing
 from scripted import Node, credit, up_record
 
 
@@ -122,8 +122,8 @@ class Interleaving(RuleBasedStateMachine):
     def consumed_is_what_was_taken(self) -> None:
         self.node.session.settle()
         cost = sum(len(p) + DATAGRAM_COST for p in self.taken)
-        flow = self.flow
-        assert (flow.consumed_datagrams, flow.consumed_bytes) == (len(self.taken), cost)
+        arrivals = self.flow.arrivals
+        assert (arrivals.consumed_datagrams, arrivals.consumed_bytes) == (len(self.taken), cost)
         assert self.told.bytes <= cost
 
     def teardown(self) -> None:

@@ -32,7 +32,9 @@ from dp2p.sdk.driver import (
     Handle,
     make_spec,
 )
-from dp2p.sdk.flow import FLUSH_BYTES, Flow
+from dp2p.sdk.arrivals import Arrivals
+from dp2p.sdk.port import FLUSH_BYTES
+from dp2p.sdk.registration import KEEP_S
 from dp2p.sdk.types import Batch, Dialled, Event, Introduced, Message, Peer
 
 
@@ -110,16 +112,24 @@ class Node:
             await driver.close()
 
     async def register(
-        self, name: str, *, version: int | Sequence[int] = 1, **options: Any
+        self,
+        name: str,
+        *,
+        version: int | Sequence[int] = 1,
+        keep_s: float = KEEP_S,
+        **options: Any,
     ) -> Protocol:
         """Put a protocol on the air. ``options`` are the fields of ``ProtocolSpec``:
         ``max_datagram``, ``types``, ``priority``, ``weight``, ``lifts``, ``slots``, ``window``,
         ``shared``.
 
+        What peers have not confirmed is kept while they are away, at most ``keep_s`` seconds, and
+        sent again when they are back; 0 keeps nothing.
+
         Raises: RequestError: ``protocol_taken``, ``bad_request``, ...
         """
         session = self._driver.session
-        request, registration = session.register(make_spec(name, version, options))
+        request, registration = session.register(make_spec(name, version, options), keep_s)
         await self._call(request)
         return Protocol(self._driver, registration)
 
@@ -295,17 +305,17 @@ class Protocol(Handle):
             raise StopAsyncIteration from None
 
     async def _next_message(self) -> Message:
-        while (flow := self._inbox.open()) is None:
+        while (source := self._inbox.open()) is None:
             await self._changed()
-        self._consumed(flow)
+        self._consumed(source)
         return next(self._inbox.messages)
 
     async def recv_many(self) -> Batch:
         """All datagrams that arrived together: the fastest way to receive."""
         while (taken := self._inbox.take_batch()) is None:
             await self._changed()
-        flow, batch = taken
-        self._consumed(flow)
+        source, batch = taken
+        self._consumed(source)
         return batch
 
     async def batches(self) -> AsyncIterator[Batch]:
@@ -317,15 +327,15 @@ class Protocol(Handle):
                 return
             yield batch
 
-    def _consumed(self, flow: Flow) -> None:
+    def _consumed(self, source: Arrivals) -> None:
         """Tell the peer, at once if it is much, else when this turn of the loop is over."""
-        if flow.consumed_bytes - flow.announced_bytes >= self._inbox.quarter:
-            self._driver.flush_port(flow.port)
+        if source.consumed_bytes - source.announced_bytes >= self._inbox.quarter:
+            self._driver.flush_port(source.port)
         elif not self._driver.scheduled:
             self._driver.schedule()
 
     async def send(self, peer: str, payload: bytes, type: int = 0) -> None:  # noqa: A002
-        """Send one datagram; waits for credit.  Raises: SendError."""
+        """Send one datagram; waits for credit, and for a peer that is away.  Raises: SendError."""
         flow = self._flows.get(peer)
         if flow is None or not flow.offer(payload, type):
             await self.send_many(peer, (payload,), type)
@@ -341,7 +351,7 @@ class Protocol(Handle):
         type: int | Sequence[int] = 0,  # noqa: A002
     ) -> None:
         """Send datagrams in order, as credit allows: the fastest way to send. ``type`` is one for
-        all or one for each.  Raises: SendError.
+        all or one for each. Waits for a peer that is away.  Raises: SendError.
         """
         flow, outgoing = self._outgoing(peer, payloads, type)
         driver = self._driver
@@ -365,8 +375,8 @@ class Protocol(Handle):
         self._driver.schedule()
 
     async def drain(self, peer: str | None = None) -> None:
-        """Wait until the peer's application (None: those of all peers that are there) has consumed
-        everything that was sent.  Raises: SendError ``peer_down``.
+        """Wait until the peer's application (None: those of all peers that are there or away) has
+        consumed everything that was sent.  Raises: SendError ``peer_down``.
         """
         for flow in list(self._flows.values()) if peer is None else [self._registration.flow(peer)]:
             while flow.unconfirmed:
@@ -377,8 +387,7 @@ class Protocol(Handle):
     async def wait_peer(self, peer: str | None = None) -> Peer:
         """Wait until a peer (None: any) is there."""
         while True:
-            flow = self._flows.get(peer) if peer else next(iter(self._flows.values()), None)
-            if flow is not None:
+            if flow := self._registration.present(peer):
                 return flow.peer
             await self._changed()
 

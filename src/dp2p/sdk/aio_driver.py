@@ -13,7 +13,8 @@ from typing import Any
 
 from dp2p.errors import RequestError
 from dp2p.sdk.driver import ATTACH_AGAIN_S, CONFIRM_LATER_S, Driver
-from dp2p.sdk.flow import Flow, Outgoing, Port
+from dp2p.sdk.outgoing import Outgoing
+from dp2p.sdk.port import Port
 from dp2p.sdk.registration import Registration
 from dp2p.sdk.signals import Replied
 from dp2p.sdk.sockets import Reader, Socket
@@ -29,6 +30,7 @@ class AioDriver(Driver):
         "A flush is due in this turn of the loop."
         self._readers: dict[Socket, tuple[Reader, Port | None]] = {}
         self._confirming: set[Port] = set()
+        self._expiry: asyncio.Handle | None = None
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         "Who waits for anything to happen to a protocol."
         self.watch(self.control, None)
@@ -48,6 +50,8 @@ class AioDriver(Driver):
         while socket in self._readers:  # what has been read may say to close it
             reader, port = self._readers[socket]
             if not reader.more():
+                if port is not None and (port.urgent or port.ready):
+                    self.schedule()
                 return
             message = reader.recv()
             if port is None:
@@ -95,11 +99,6 @@ class AioDriver(Driver):
             if call.token is not None and not call.token.done():
                 call.token.set_result(None)
 
-    def on_credit(self, flow: Flow) -> None:
-        super().on_credit(flow)
-        if flow.port.ready:
-            self.schedule()
-
     def attach_later(self, port: Port) -> None:
         self.loop.call_later(ATTACH_AGAIN_S, self._attach_again, port)
 
@@ -117,6 +116,19 @@ class AioDriver(Driver):
         self._confirming.discard(port)
         if port.consumed and not self.closed:
             self.flush_port(port)
+
+    def expire_later(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = self.loop.call_soon(self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        if self.closed:
+            return
+        self.dispatch(self.session.expire(self.loop.time()))
+        if (due := self.session.due) is not None:
+            self._expiry = self.loop.call_at(due, self._expire)
 
     def tell(self, event: Event) -> None:
         with suppress(RuntimeError):  # the loop is closed, and the process about to end

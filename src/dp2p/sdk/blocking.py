@@ -33,6 +33,7 @@ from dp2p.sdk.driver import (
     Handle,
     make_spec,
 )
+from dp2p.sdk.registration import KEEP_S
 from dp2p.sdk.types import Batch, Dialled, Event, Introduced, Message, Peer
 
 SHARDS_S = 1.0
@@ -108,15 +109,25 @@ class Node:
         finally:
             driver.close()
 
-    def register(self, name: str, *, version: int | Sequence[int] = 1, **options: Any) -> Protocol:
+    def register(
+        self,
+        name: str,
+        *,
+        version: int | Sequence[int] = 1,
+        keep_s: float = KEEP_S,
+        **options: Any,
+    ) -> Protocol:
         """Put a protocol on the air. ``options`` are the fields of ``ProtocolSpec``:
         ``max_datagram``, ``types``, ``priority``, ``weight``, ``lifts``, ``slots``, ``window``,
         ``shared``.
 
+        What peers have not confirmed is kept while they are away, at most ``keep_s`` seconds, and
+        sent again when they are back; 0 keeps nothing.
+
         Raises: RequestError: ``protocol_taken``, ``bad_request``, ...
         """
         session = self._driver.session
-        request, registration = session.register(make_spec(name, version, options))
+        request, registration = session.register(make_spec(name, version, options), keep_s)
         self._call(request)
         return Protocol(self._driver, registration)
 
@@ -265,11 +276,11 @@ class Protocol(Handle):
         return next(self._inbox.messages)
 
     def _await_data(self, deadline: float | None) -> None:
-        while (flow := self._inbox.open()) is None:
+        while (source := self._inbox.open()) is None:
             self._check_open()
             self._driver.wait(deadline)
-        if flow.consumed_bytes - flow.announced_bytes >= self._inbox.quarter:
-            self._driver.flush_port(flow.port)
+        if source.consumed_bytes - source.announced_bytes >= self._inbox.quarter:
+            self._driver.flush_port(source.port)
 
     def __iter__(self) -> Iterator[Message]:
         """Datagrams as they come, until the protocol is withdrawn or the node closed."""
@@ -286,9 +297,9 @@ class Protocol(Handle):
         while (taken := self._inbox.take_batch()) is None:
             self._check_open()
             self._driver.wait(deadline)
-        flow, batch = taken
-        if flow.consumed_bytes - flow.announced_bytes >= self._inbox.quarter:
-            self._driver.flush_port(flow.port)
+        source, batch = taken
+        if source.consumed_bytes - source.announced_bytes >= self._inbox.quarter:
+            self._driver.flush_port(source.port)
         return batch
 
     def batches(self) -> Iterator[Batch]:
@@ -306,7 +317,7 @@ class Protocol(Handle):
         type: int = 0,  # noqa: A002
         timeout: float | None = None,
     ) -> None:
-        """Send one datagram; waits for credit.  Raises: SendError."""
+        """Send one datagram; waits for credit, and for a peer that is away.  Raises: SendError."""
         flow = self._flows.get(peer)
         if flow is not None and flow.offer(payload, type):
             self._driver.flush_port(flow.port)
@@ -321,7 +332,7 @@ class Protocol(Handle):
         timeout: float | None = None,
     ) -> None:
         """Send datagrams in order, as credit allows: the fastest way to send. ``type`` is one for
-        all or one for each.  Raises: SendError.
+        all or one for each. Waits for a peer that is away.  Raises: SendError.
         """
         flow, outgoing = self._outgoing(peer, payloads, type)
         deadline = _deadline(timeout)
@@ -346,8 +357,8 @@ class Protocol(Handle):
         self._driver.flush_port(flow.port)
 
     def drain(self, peer: str | None = None, timeout: float | None = None) -> None:
-        """Wait until the peer's application (None: those of all peers that are there) has consumed
-        everything that was sent.  Raises: SendError ``peer_down``, TimeoutError.
+        """Wait until the peer's application (None: those of all peers that are there or away) has
+        consumed everything that was sent.  Raises: SendError ``peer_down``, TimeoutError.
         """
         deadline = _deadline(timeout)
         for flow in list(self._flows.values()) if peer is None else [self._registration.flow(peer)]:
@@ -367,8 +378,7 @@ class Protocol(Handle):
         deadline = _deadline(timeout)
         while True:
             self._check_open()
-            flow = self._flows.get(peer) if peer else next(iter(self._flows.values()), None)
-            if flow is not None:
+            if flow := self._registration.present(peer):
                 return flow.peer
             self._driver.wait(deadline)
 

@@ -12,7 +12,7 @@ import zmq
 
 from dp2p.errors import RequestError
 from dp2p.sdk.driver import ATTACH_AGAIN_S, CONFIRM_LATER_S, Driver
-from dp2p.sdk.flow import Port
+from dp2p.sdk.port import Port
 from dp2p.sdk.signals import Replied
 from dp2p.sdk.sockets import Reader, Socket
 from dp2p.sdk.types import Event
@@ -59,6 +59,20 @@ class BlockingDriver(Driver):
                 del self._confirm_later[port]
                 self.flush_port(port)
 
+    def expire_later(self) -> None:
+        """Nothing to do: every wait looks."""
+
+    def _expire(self, now: float) -> float:
+        """Give up peers whose time is over. Returns how long that takes to happen again, 0 when
+        there is news.
+        """
+        if self.session.due is None:
+            return math.inf
+        news = self.session.expire(now)
+        self.dispatch(news)
+        due = self.session.due
+        return 0.0 if news else math.inf if due is None else due - now
+
     def tell(self, event: Event) -> None:
         self._news.append(event)
 
@@ -69,6 +83,7 @@ class BlockingDriver(Driver):
         self.flush()
         now = time.monotonic()
         pause = _SLICE_S if deadline is None else min(_SLICE_S, deadline - now)
+        pause = min(pause, self._expire(now))
         if self._attach_later:
             pause = min(pause, self._attach_later[0][0] - now)
         if self._confirm_later:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -15,14 +17,17 @@ import zmq
 
 from dp2p import control
 from dp2p.errors import RequestError
-from dp2p.sdk.flow import FLUSH_BYTES, Flow, Outgoing, Port
+from dp2p.sdk.flow import Flow
 from dp2p.sdk.heartbeat import Forgotten, Heartbeat, Overheard
+from dp2p.sdk.outgoing import Outgoing
+from dp2p.sdk.port import FLUSH_BYTES, NOWHERE, Port
 from dp2p.sdk.registration import Registration
 from dp2p.sdk.session import Session
 from dp2p.sdk.signals import (
     AttachAgain,
     Began,
     Connect,
+    ConsumedAgain,
     CreditGrown,
     Disconnect,
     Received,
@@ -31,7 +36,7 @@ from dp2p.sdk.signals import (
     Unsendable,
 )
 from dp2p.sdk.sockets import Socket, find_node, keep_freed_memory, open_dealer, send
-from dp2p.sdk.types import Event, Peer, PeerDown, PeerUp, Traffic
+from dp2p.sdk.types import Event, Peer, PeerAway, PeerDown, PeerUp, Traffic
 
 ATTACH_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 30.0
@@ -91,7 +96,9 @@ class Driver:
         keep_freed_memory()
         self.endpoint = find_node(run_dir, endpoint)
         "The control endpoint."
-        self.session = Session(name or default_name())
+        self.session = Session(
+            name or default_name(), secrets.token_hex(8), partial(secrets.randbits, 64)
+        )
         self.logs: WeakSet[EventLog] = WeakSet()
         self.context: zmq.Context[Socket] = zmq.Context()
         self.control = open_dealer(self.context, self.endpoint)
@@ -101,6 +108,7 @@ class Driver:
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             Received: lambda event: self.on_received(event.registration),
             CreditGrown: lambda event: self.on_credit(event.flow),
+            ConsumedAgain: lambda event: self.confirm_later(event.port),
             Replied: self.on_replied,
             Began: lambda event: self._begin(event.attached),
             Subscribed: self._subscribed,
@@ -145,6 +153,10 @@ class Driver:
         """Call ``flush_port`` after ``CONFIRM_LATER_S``, unless something goes before."""
         raise NotImplementedError
 
+    def expire_later(self) -> None:
+        """A peer is away: call the session's ``expire`` soon, and when it is due."""
+        raise NotImplementedError
+
     def tell(self, event: Event) -> None:
         """The heartbeat thread has something to say; called in that thread."""
         raise NotImplementedError
@@ -161,13 +173,17 @@ class Driver:
             for log in list(self.logs):
                 if log.wants(event):
                     log.add(event)
-            if isinstance(event, PeerUp | PeerDown):
+            if isinstance(event, PeerUp | PeerAway | PeerDown):
                 self.on_progress(event.protocol)
+            if isinstance(event, PeerAway):
+                self.expire_later()
 
     def subscribe(self, log: EventLog) -> None:
         """Fill a log from now on, beginning with the peers that are there."""
         for registration in self.session.protocols.values():
             for flow in registration.flows.values():
+                if flow.port is NOWHERE:
+                    continue
                 event = PeerUp(flow.peer.id, flow.protocol, flow.peer)
                 if log.wants(event):
                     log.add(event)
@@ -278,7 +294,8 @@ class Handle:
     @property
     def peers(self) -> dict[str, Peer]:
         """Peers that are there now, by node-ID."""
-        return {peer: flow.peer for peer, flow in self._flows.items()}
+        flows = self._flows.items()
+        return {peer: flow.peer for peer, flow in flows if flow.port is not NOWHERE}
 
     def unconfirmed(self, peer: str) -> int:
         """Datagrams sent to a peer that its application has not consumed, as far as known."""

@@ -1,166 +1,44 @@
-"""One flow: a peer and a protocol, from up to down. Credit, positions, and what waits for them.
+"""One conversation: a peer and a protocol, for as long as both applications live.
 
-Source: docs/spec/app-api.md, "Credit". Positions are absolute, count from the flow's UP record, and
-are in datagrams and in bytes of credit (a datagram costs its payload and 16 bytes).
+Source: docs/spec/app-api.md, "Flows and credit". While the peer is there, the conversation is
+bound to a flow of a shard. What is not confirmed is kept, and goes into the next flow first.
+Positions here are absolute, in datagrams and in bytes of credit (a datagram costs its payload and
+16 bytes); those in records count from the flow's UP, where the confirmed position was the base.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
-
-import msgspec
 
 from dp2p import records
-from dp2p.records import DATAGRAM_COST, Kind, Position
-from dp2p.sdk.types import Peer, SendError
-
-SLICE_BYTES = 260 << 10
-"""Credit that goes into one DATA record, if a single datagram does not need more. Ours: four
-datagrams of 64 KiB; beyond that a message costs no less.
-"""
-FLUSH_BYTES = SLICE_BYTES // 2
-_SHARE_BYTES = 8 << 10
-
-
-class Up(msgspec.Struct, frozen=True):
-    """Body of an UP record."""
-
-    protocol: str
-    version: int
-    peer: str
-    key: str
-    trust: str
-    endpoint: str
-    direction: str
-    max_datagram: int
-    types: int
-    window: int
-    introducers: int = 0
-    mode: str = "xx"
-
-
-class Port:
-    """A shard as this application sees it: what is to go to it."""
-
-    __slots__ = ("attached", "backlog", "consumed", "endpoint", "index", "ready", "urgent")
-
-    def __init__(self, index: int, endpoint: str) -> None:
-        self.index = index
-        self.endpoint = endpoint
-        self.attached = False
-        self.urgent: list[bytes] = []
-        "Records that go before all others."
-        self.ready: list[Flow] = []
-        "Flows with datagrams to go, in the order in which they began."
-        self.consumed: dict[Flow, None] = {}
-        "Flows with a consumed position that the shard has not been told."
-        self.backlog = 0
-        "Bytes in finished DATA records; from ``FLUSH_BYTES`` on it is time to flush."
-
-    def take_messages(self) -> list[bytes]:
-        """All that is to go, as ZeroMQ messages: small records share one, large ones are not
-        copied again.
-        """
-        messages: list[bytes] = []
-        shared = self.urgent
-        shared += [flow.take_consumed() for flow in self.consumed if flow.down is None]
-        for flow in self.ready:
-            for record in flow.take_records():
-                if len(record) < _SHARE_BYTES:
-                    shared.append(record)
-                    continue
-                if shared:
-                    messages.append(b"".join(shared))
-                    shared = []
-                messages.append(record)
-        if shared:
-            messages.append(b"".join(shared))
-        self.urgent, self.ready, self.consumed, self.backlog = [], [], {}, 0
-        return messages
-
-
-class Outgoing:
-    """Payloads of one call on their way into a flow, in order."""
-
-    __slots__ = (
-        "_ends",
-        "accepted",
-        "cost",
-        "count",
-        "error",
-        "payloads",
-        "sizes",
-        "taken",
-        "token",
-        "types",
-    )
-
-    def __init__(
-        self, payloads: Sequence[bytes], types: int | Sequence[int], token: Any = None
-    ) -> None:
-        self.payloads = payloads
-        self.types = types
-        self.sizes = list(map(len, payloads))
-        self.count = len(self.sizes)
-        self.cost = sum(self.sizes) + DATAGRAM_COST * self.count
-        self.taken = 0
-        "Credit that the accepted ones took."
-        self.accepted = 0
-        "Payloads that the flow has taken, from the first."
-        self.error: SendError | None = None
-        "Why the rest never will be."
-        self.token = token
-        "The caller's own."
-        self._ends: list[int] | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the flow has nothing more to do for it."""
-        return self.accepted == self.count or self.error is not None
-
-    def stop_within(self, credit: int, slice_bytes: int) -> int:
-        """Index behind the last payload of the next record: at most ``credit``, and at most
-        ``slice_bytes`` unless a single datagram needs more.
-        """
-        if self.cost - self.taken <= min(credit, slice_bytes):
-            return self.count
-        if self._ends is None:
-            self._ends = list(accumulate(map(DATAGRAM_COST.__add__, self.sizes)))
-        stop = bisect_right(self._ends, self.taken + min(credit, slice_bytes), self.accepted)
-        if stop == self.accepted and self.sizes[stop] + DATAGRAM_COST <= credit:
-            stop += 1
-        return stop
-
-    def cut(self, flow: int, stop: int) -> bytes:
-        """The DATA record up to ``stop``; what is in it counts as accepted."""
-        start, self.accepted = self.accepted, stop
-        if start == 0 and stop == self.count:
-            self.taken = self.cost
-            return records.encode_data(flow, self.payloads, self.types, self.sizes)
-        types = self.types if isinstance(self.types, int) else self.types[start:stop]
-        sizes = self.sizes[start:stop]
-        self.taken += sum(sizes) + DATAGRAM_COST * len(sizes)
-        return records.encode_data(flow, self.payloads[start:stop], types, sizes)
+from dp2p.records import DATAGRAM_COST, HEADER, Datagrams, Epoch, Position
+from dp2p.sdk.arrivals import Arrivals, GapError
+from dp2p.sdk.outgoing import Outgoing
+from dp2p.sdk.port import NOWHERE, SLICE_BYTES, Port
+from dp2p.sdk.types import SendError
+from dp2p.sdk.up import Up
 
 
 class Flow:
-    """Both directions of one flow."""
+    """Both directions of one conversation."""
 
     __slots__ = (
+        "_again",
+        "_base",
+        "_fresh",
+        "_kept",
         "_limit",
         "_marked",
         "_queued",
-        "_records",
-        "announced_bytes",
+        "_whole",
+        "arrivals",
+        "begun",
         "confirmed_bytes",
         "confirmed_datagrams",
-        "consumed_bytes",
-        "consumed_datagrams",
         "down",
+        "epoch",
         "handed_datagrams",
         "max_datagram",
         "number",
@@ -168,55 +46,121 @@ class Flow:
         "peer",
         "port",
         "protocol",
-        "received_bytes",
-        "received_datagrams",
         "sent_bytes",
         "sent_datagrams",
         "type_count",
         "types",
+        "up",
         "waiting",
         "window",
-    )  # fmt: skip
+    )
 
-    def __init__(self, port: Port, number: int, up: Up) -> None:
-        self.port = port
-        self.number = number
+    def __init__(self, up: Up, epoch: int | None, arrivals: Arrivals | None = None) -> None:
+        """``epoch`` names what is sent; None: nothing is kept, and the first flow is the last."""
         self.protocol = up.protocol
-        self.peer = Peer(
-            up.peer, up.protocol, up.version, up.key, up.trust, up.introducers, up.endpoint,
-            up.direction, up.max_datagram, up.types, up.mode,
-        )  # fmt: skip
+        self.epoch = epoch
+        self.up = up
+        self.peer = up.described()
         self.max_datagram = up.max_datagram
         self.type_count = up.types
+        self.port = NOWHERE
+        self.number = 0
         self.down: str | None = None
-        "Why it went down, if it did."
+        "Why the peer was given up, if it was."
+        self.begun = False
+        "It has been bound."
+        self.arrivals = arrivals or Arrivals(up.peer)
+        "What comes; it is bound by the first record that comes in a flow."
         # --- sending ---
         self.window = up.window
-        self._limit = up.window
-        "``sent_bytes`` may go up to here: confirmed bytes plus window."
+        self._limit = 0
+        "``sent_bytes`` may go up to here: confirmed bytes plus window; 0 while the peer is away."
         self.sent_datagrams = self.sent_bytes = 0
         "Accepted, whether or not they have left this process."
         self.handed_datagrams = 0
-        "Of those, handed to the socket."
+        "Of those, handed to a socket."
         self.confirmed_datagrams = self.confirmed_bytes = 0
         self.payloads: list[bytes] = []
         self.types: list[int] = []
         self._queued = 0
-        self._records: list[tuple[bytes, int]] = []
+        self._fresh: list[bytes] = []
+        "Records to hand to the socket next."
+        self._kept: deque[_Kept] = deque()
+        "Records of this flow that are not confirmed in whole."
+        self._again: deque[_Kept] = deque()
+        "Those of earlier flows that this one has had no credit for yet."
+        self._base = self._whole = (0, 0)
+        """Positions: at UP, and behind the last record that was confirmed in whole. Both are
+        datagrams and bytes.
+        """
         self._marked = False
         self.waiting: deque[Outgoing] = deque()
-        # --- receiving ---
-        self.received_datagrams = self.received_bytes = 0
-        self.consumed_datagrams = self.consumed_bytes = 0
-        self.announced_bytes = 0
+
+    # --- the flow of a shard that carries it ---
+
+    def bind(self, port: Port, number: int, up: Up) -> None:
+        """The peer is there. What was not confirmed goes again, as far as credit allows."""
+        self.port, self.number, self.up = port, number, up
+        self.peer = up.described()
+        self.begun = True
+        self.window = up.window
+        self._base = self.confirmed_datagrams, self.confirmed_bytes
+        self._limit = self.confirmed_bytes + up.window
+        if self.epoch is not None:
+            port.urgent.append(records.encode_epoch(number, Epoch(self.epoch, *self._base)))
+        self._send_again()
+
+    def leave(self) -> None:
+        """The peer is away: nothing goes out, and what is not confirmed will go again."""
+        self._close_record()
+        if self._marked:
+            self.port.ready.remove(self)
+            self._marked = False
+        self.arrivals.leave()
+        self.port = NOWHERE
+        self._limit = 0
+        self._fresh = []
+        self._kept.extend(self._again)
+        self._again, self._kept = self._kept, deque()
+        self._cut_confirmed()
+
+    def close(self, reason: str) -> list[Outgoing]:
+        """The peer is given up, after it has left: nothing is kept any more. Returns the calls
+        that will never finish.
+        """
+        self.down = reason
+        left = list(self.waiting)
+        for outgoing in left:
+            outgoing.error = self.error("peer_down", reason, outgoing.accepted)
+        self.waiting.clear()
+        self._again.clear()
+        return left
+
+    def heir(self, epoch: int | None) -> Flow:
+        """What is left of it once it is closed: the other direction, and this one too if all was
+        confirmed; else a new one begins, named by ``epoch``.
+        """
+        if self.unconfirmed or self.epoch is None:
+            return Flow(self.up, epoch, self.arrivals)
+        heir = Flow(self.up, self.epoch, self.arrivals)
+        heir.begun = self.begun
+        heir.sent_datagrams = heir.handed_datagrams = heir.confirmed_datagrams = self.sent_datagrams
+        heir.sent_bytes = heir.confirmed_bytes = self.sent_bytes
+        heir._whole = self.sent_datagrams, self.sent_bytes
+        return heir
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is unconfirmed, and nothing waits."""
+        return self.sent_datagrams == self.confirmed_datagrams and not self.waiting
 
     # --- sending ---
 
     def check(self, largest: int, lowest_type: int, highest_type: int) -> None:
         """Raise what the node would refuse: size and type."""
-        most = min(self.max_datagram, self.window - DATAGRAM_COST)
-        if largest > most:
-            raise self.error("datagram_too_large", f"{largest} bytes, the peer takes {most}")
+        if largest > self.max_datagram:
+            text = f"{largest} bytes, the peer takes {self.max_datagram}"
+            raise self.error("datagram_too_large", text)
         if lowest_type < 0 or highest_type >= self.type_count:
             bad = lowest_type if lowest_type < 0 else highest_type
             raise self.error("bad_type", f"type {bad}, the peer takes 0 to {self.type_count - 1}")
@@ -266,15 +210,16 @@ class Flow:
         credit = self._limit - self.sent_bytes
         if credit < min(head.cost - head.taken, self.window // 4):
             return None  # little credit beside much to send: more will come, go in larger steps
-        before = head.taken, head.accepted
+        taken, accepted = head.taken, head.accepted
         stop = head.stop_within(credit, SLICE_BYTES)
-        if stop == head.accepted:
+        if stop == accepted:
             return None
         self._close_record()
-        self._records.append((head.cut(self.number, stop), stop - before[1]))
-        self.sent_bytes += head.taken - before[0]
-        self.sent_datagrams += stop - before[1]
-        self.port.backlog += head.taken - before[0]
+        record = head.cut(self.number, stop)
+        self.sent_bytes += head.taken - taken
+        self.sent_datagrams += stop - accepted
+        self._queue(record, self.sent_datagrams, self.sent_bytes)
+        self.port.backlog += head.taken - taken
         if not self._marked:
             self._marked = True
             self.port.ready.append(self)
@@ -289,17 +234,29 @@ class Flow:
         """What goes to the socket now."""
         self._close_record()
         self._marked = False
-        done = [record for record, _ in self._records]
-        self.handed_datagrams += sum(count for _, count in self._records)
-        self._records = []
+        done, self._fresh = self._fresh, []
+        if self._kept:
+            self.handed_datagrams = max(self.handed_datagrams, self._kept[-1][1])
         return done
 
     def confirm(self, position: Position) -> None:
-        """The peer's application has consumed up to ``position``. Positions never go back."""
+        """The peer's application has consumed up to ``position`` of this flow. Positions never go
+        back, and none is believed beyond what was handed out.
+        """
         self.window = position.window
-        self.confirmed_datagrams = max(self.confirmed_datagrams, position.datagrams)
-        self.confirmed_bytes = max(self.confirmed_bytes, position.bytes)
+        datagrams = min(self._base[0] + position.datagrams, self.handed_datagrams)
+        kept = self._kept
+        while kept and kept[0][1] <= datagrams:
+            self._whole = kept.popleft()[1:]
+        if kept:
+            size = min(self._base[1] + position.bytes, kept[0][2])
+            self.confirmed_datagrams = max(self.confirmed_datagrams, datagrams)
+            self.confirmed_bytes = max(self.confirmed_bytes, self._whole[1], size)
+        else:
+            self.confirmed_datagrams, self.confirmed_bytes = self._whole
         self._limit = self.confirmed_bytes + position.window
+        if self._again:
+            self._send_again()
 
     @property
     def credit(self) -> int:
@@ -314,32 +271,97 @@ class Flow:
     def _close_record(self) -> None:
         if self.payloads:
             record = records.encode_data(self.number, self.payloads, self.types)
-            self._records.append((record, len(self.payloads)))
+            self._queue(record, self.sent_datagrams, self.sent_bytes)
             self.payloads, self.types = [], []
             self.port.backlog += self._queued
             self._queued = 0
 
-    def close(self, reason: str) -> list[Outgoing]:
-        """The flow is down: nothing more goes out. Returns the calls that will never finish."""
-        self.down = reason
-        left = list(self.waiting)
-        for outgoing in left:
-            outgoing.error = self.error("peer_down", reason, outgoing.accepted)
-        self.waiting.clear()
-        self.payloads, self.types, self._records = [], [], []
-        return left
+    def _queue(self, record: bytes, datagrams: int, size: int) -> None:
+        """A record for the socket; the positions are those behind it."""
+        self._fresh.append(record)
+        self._kept.append((record if self.epoch is not None else b"", datagrams, size))
+
+    # --- sending again ---
+
+    def _cut_confirmed(self) -> None:
+        """Take the beginning that is confirmed off the first record that is kept."""
+        if self.epoch is None:
+            return
+        if done := self.confirmed_datagrams - self._whole[0]:
+            record, datagrams, size = self._again[0]
+            data = records.decode_data(memoryview(record)[HEADER.size :])
+            rest = records.encode_data(0, data.payloads[done:], data.types[done:])
+            self._again[0] = rest, datagrams, size
+            cost = sum(map(len, data.payloads[:done])) + DATAGRAM_COST * done
+            self._whole = self.confirmed_datagrams, self._whole[1] + cost
+        self.confirmed_datagrams, self.confirmed_bytes = self._whole
+
+    def _send_again(self) -> None:
+        """Move what earlier flows had sent into this one, as far as credit goes. Until it is all
+        there, there is no credit for anything else.
+        """
+        again = self._again
+        while again and again[0][2] <= self._limit:
+            record, datagrams, size = again.popleft()
+            self._queue(records.readdress(record, self.number), datagrams, size)
+            self.port.backlog += len(record)
+        if again and not self._kept:
+            self._send_part()
+        if self._fresh and not self._marked:
+            self._marked = True
+            self.port.ready.append(self)
+
+    def _send_part(self) -> None:
+        """The window is smaller than the next record, and nothing is under way: send a part."""
+        record, datagrams, size = self._again[0]
+        data = records.decode_data(memoryview(record)[HEADER.size :])
+        ends = list(accumulate(len(payload) + DATAGRAM_COST for payload in data.payloads))
+        stop = bisect_right(ends, self.window)
+        if not stop:
+            return
+        part = records.encode_data(self.number, data.payloads[:stop], data.types[:stop])
+        rest = records.encode_data(0, data.payloads[stop:], data.types[stop:])
+        done_datagrams, done_bytes = self._whole
+        self._again[0] = rest, datagrams, size
+        self._queue(part, done_datagrams + stop, done_bytes + ends[stop - 1])
+        self.port.backlog += len(part)
+
+    @property
+    def kept(self) -> list[bytes]:
+        """Records that are kept because they are not confirmed in whole, in order."""
+        return [record for record, _, _ in (*self._kept, *self._again)]
 
     # --- receiving ---
 
-    def consume(self, datagrams: int, cost: int) -> None:
-        """The application has taken so much; the shard is told with the next flush."""
-        self.consumed_datagrams += datagrams
-        self.consumed_bytes += cost
-        if self.down is None:
-            self.port.consumed[self] = None
+    def meet(self, said: Epoch) -> None:
+        """The peer says where this flow begins in its conversation.
 
-    def take_consumed(self) -> bytes:
-        """The CONSUMED record that is due."""
-        self.announced_bytes = self.consumed_bytes
-        position = Position(0, self.consumed_datagrams, self.consumed_bytes)
-        return records.encode_position(Kind.CONSUMED, self.number, position)
+        Raises: GapError when this leaves something out; it goes on from there.
+        """
+        known = self.arrivals
+        if known.port is not NOWHERE:
+            raise GapError("the flow has begun already")
+        whole = known.epoch == said.epoch and known.holds(said)
+        if not whole:
+            self.arrivals = Arrivals(self.peer.id, said)
+        self.arrivals.bind(self.port, self.number, said)
+        if known.epoch == said.epoch and not whole:
+            raise GapError(f"{known.received_datagrams} had come, it goes on at {said.datagrams}")
+
+    def receive(self, data: Datagrams) -> Datagrams:
+        """Datagrams of the peer; returns those that are new.
+
+        Raises: GapError when they do not fit what came before; call it again with the same ones.
+        """
+        if self.arrivals.port is NOWHERE:  # the peer keeps nothing
+            self.arrivals = Arrivals(self.peer.id)
+            self.arrivals.bind(self.port, self.number, Epoch(0, 0, 0))
+        try:
+            return self.arrivals.take_in(data)
+        except GapError:
+            self.arrivals = self.arrivals.restarted()
+            raise
+
+
+_Kept = tuple[bytes, int, int]
+"""A DATA record (empty if nothing is kept), and the position behind it: datagrams, bytes."""

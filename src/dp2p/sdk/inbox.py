@@ -13,7 +13,7 @@ from itertools import repeat
 from operator import length_hint
 
 from dp2p.records import DATAGRAM_COST, Datagrams
-from dp2p.sdk.flow import Flow
+from dp2p.sdk.arrivals import Arrivals
 from dp2p.sdk.types import Batch, Message
 
 _message = partial(tuple.__new__, Message)  # a third of the cost of calling the class
@@ -27,79 +27,77 @@ class Inbox:
         "Bytes of credit after whose consumption the peer should hear of it."
         self.messages: Iterator[Message] = iter(())
         "The open batch, message by message: ``next(inbox.messages, None)``."
-        self._closed: deque[tuple[Flow, Sequence[bytes], Sequence[int], int]] = deque()
-        self._flow: Flow | None = None
+        self._closed: deque[tuple[Arrivals, Sequence[bytes], Sequence[int], int]] = deque()
+        self._source: Arrivals | None = None
         self._payloads: Sequence[bytes] = ()
         self._types: Sequence[int] = ()
         self._left: Iterator[bytes] = iter(())
         self._settled = 0
         "Of the open batch, counted as consumed."
 
-    def put(self, flow: Flow, data: Datagrams) -> None:
+    def put(self, source: Arrivals, data: Datagrams) -> None:
         """A batch has arrived. One that costs much credit is cut, so that its beginning can be
         confirmed while the application works on the rest.
         """
-        flow.received_datagrams += len(data.payloads)
-        flow.received_bytes += data.cost
         count = len(data.payloads)
         pieces = min(count, -(-data.cost // self.quarter))
         if pieces <= 1:
-            self._closed.append((flow, data.payloads, data.types, data.cost))
+            self._closed.append((source, data.payloads, data.types, data.cost))
             return
         step = -(-count // pieces)
         for start in range(0, count, step):
             payloads = data.payloads[start : start + step]
             cost = sum(map(len, payloads)) + DATAGRAM_COST * len(payloads)
-            self._closed.append((flow, payloads, data.types[start : start + step], cost))
+            self._closed.append((source, payloads, data.types[start : start + step], cost))
 
-    def open(self) -> Flow | None:
+    def open(self) -> Arrivals | None:
         """Begin the next batch, if the open one is used up; ``messages`` runs over it.
 
         None: nothing is there.
         """
         self.settle()
-        if self._flow is not None and self._settled < len(self._payloads):
-            return self._flow  # somebody else has begun it
-        self._flow = None
+        if self._source is not None and self._settled < len(self._payloads):
+            return self._source  # somebody else has begun it
+        self._source = None
         if not self._closed:
             return None
-        self._flow, self._payloads, self._types, _ = self._closed.popleft()
+        self._source, self._payloads, self._types, _ = self._closed.popleft()
         self._settled = 0
         self._left = iter(self._payloads)
-        peer = repeat(self._flow.peer.id)
+        peer = repeat(self._source.peer)
         self.messages = map(_message, zip(peer, self._types, self._left, strict=False))
-        return self._flow
+        return self._source
 
-    def take_batch(self) -> tuple[Flow, Batch] | None:
+    def take_batch(self) -> tuple[Arrivals, Batch] | None:
         """All that is left of the open batch, or the next one; consumed at once."""
         self.settle()
-        flow, self._flow, self.messages = self._flow, None, iter(())
-        if flow is not None and self._settled < len(self._payloads):
+        source, self._source, self.messages = self._source, None, iter(())
+        if source is not None and self._settled < len(self._payloads):
             payloads = list(self._left)
             types = self._types[self._settled :]
-            flow.consume(len(payloads), sum(map(len, payloads)) + DATAGRAM_COST * len(payloads))
-            return flow, Batch(flow.peer.id, payloads, types)
+            source.consume(len(payloads), sum(map(len, payloads)) + DATAGRAM_COST * len(payloads))
+            return source, Batch(source.peer, payloads, types)
         if not self._closed:
             return None
-        flow, ready, types, cost = self._closed.popleft()
-        flow.consume(len(ready), cost)
-        return flow, Batch(flow.peer.id, list(ready), types)
+        source, ready, types, cost = self._closed.popleft()
+        source.consume(len(ready), cost)
+        return source, Batch(source.peer, list(ready), types)
 
     def settle(self) -> None:
         """Count what has been taken of the open batch as consumed."""
-        if self._flow is None:
+        if self._source is None:
             return
         start, self._settled = self._settled, len(self._payloads) - length_hint(self._left)
         if taken := self._payloads[start : self._settled]:
-            self._flow.consume(len(taken), sum(map(len, taken)) + DATAGRAM_COST * len(taken))
+            self._source.consume(len(taken), sum(map(len, taken)) + DATAGRAM_COST * len(taken))
 
     def clear(self) -> None:
         """Throw away what the application has not taken."""
         self.settle()
-        self._flow = None
+        self._source = None
         self._closed.clear()
         self.messages = iter(())
 
     def __bool__(self) -> bool:
         """Whether something is there to take."""
-        return bool(self._closed) or (length_hint(self._left) > 0 and self._flow is not None)
+        return bool(self._closed) or (length_hint(self._left) > 0 and self._source is not None)

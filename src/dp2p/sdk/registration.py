@@ -6,28 +6,65 @@ from dp2p import control
 from dp2p.errors import RequestError
 from dp2p.sdk.flow import Flow
 from dp2p.sdk.inbox import Inbox
+from dp2p.sdk.port import NOWHERE
+from dp2p.sdk.up import Up
 
+KEEP_S = 30.0
+"""How long a peer may be away before it is given up. Ours: a lost connection is made again within
+some seconds, a killed node restarted within some more.
+"""
 _DOWNS_KEPT = 1024  # peers whose reason for going is remembered
+_LEFT_KEPT = 1024  # conversations without a flow whose positions are remembered
 
 
 class Registration:
     """A protocol of this application."""
 
-    def __init__(self, spec: control.ProtocolSpec) -> None:
+    def __init__(self, spec: control.ProtocolSpec, keep_s: float = KEEP_S) -> None:
         self.spec = spec
+        self.keep_s = keep_s
+        "Seconds that what is not confirmed is kept for a peer that is away; 0: nothing is kept."
         self.name = spec.name
         self.number: int | None = None
         "As the node numbers it; None until the first reply."
         self.flows: dict[str, Flow] = {}
-        "By the peer's node-ID."
+        "By the peer's node-ID; those of peers that are away among them."
+        self._left: dict[tuple[str, str], Flow] = {}
+        "Of peers that were given up, by node-ID and life of the application: what comes next."
         self.downs: dict[str, str] = {}
         "Why peers went, the latest ones."
         self.inbox = Inbox()
         self.closed: RequestError | None = None
         "Why it is closed, if it is."
 
+    def inherit(self, former: Registration) -> None:
+        """Go on where a withdrawn registration of the same name has stopped. What the application
+        has not taken of that, it will get here.
+        """
+        former.inbox.clear()
+        self._left = former._left
+        for flow in self._left.values():
+            flow.arrivals.rewind()
+
+    def leave_behind(self, flow: Flow) -> None:
+        """Remember what begins, or goes on, if this application of the peer comes back."""
+        if flow.up.application is not None:
+            self._left[flow.up.peer, flow.up.application] = flow
+        if len(self._left) > _LEFT_KEPT:
+            del self._left[next(iter(self._left))]
+
+    def recall(self, up: Up) -> Flow | None:
+        """What was left behind of the conversation that a peer has come up for."""
+        left = self._left.pop((up.peer, up.application or ""), None)
+        return left if left is not None and up.goes_on(left.up) else None
+
+    def present(self, peer: str | None = None) -> Flow | None:
+        """The flow to a peer (None: any) that is there now."""
+        flows = self.flows.values() if peer is None else filter(None, [self.flows.get(peer)])
+        return next((flow for flow in flows if flow.port is not NOWHERE), None)
+
     def flow(self, peer: str) -> Flow:
-        """The flow to a peer.  Raises: SendError with ``peer_down``, ``unknown_peer`` or the
+        """The flow to a peer that is there, or away.  Raises: SendError with ``peer_down``, ``unknown_peer`` or the
         reason for which the protocol is closed.
         """
         if flow := self.flows.get(peer):

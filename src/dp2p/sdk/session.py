@@ -6,29 +6,32 @@ messages, and a session that the coordinator has forgotten is begun again with i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from dp2p import control, records
 from dp2p.errors import RecordError, RequestError
 from dp2p.records import Kind, Record
-from dp2p.sdk.flow import Flow, Port, Up
-from dp2p.sdk.registration import Registration
+from dp2p.sdk.arrivals import GapError
+from dp2p.sdk.conversations import Conversations
+from dp2p.sdk.flow import Flow
+from dp2p.sdk.port import Port
+from dp2p.sdk.registration import KEEP_S, Registration
 from dp2p.sdk.signals import (
     AttachAgain,
     Began,
     Connect,
+    ConsumedAgain,
     CreditGrown,
     Disconnect,
     Received,
     Replied,
     Subscribed,
-    Unsendable,
 )
 from dp2p.sdk.types import (
     Event,
     Notice,
-    PeerDown,
-    PeerUp,
     ProtocolLost,
     SessionLost,
     SessionRestored,
@@ -37,6 +40,10 @@ from dp2p.sdk.types import (
     Traffic,
     Trouble,
 )
+from dp2p.sdk.up import Up
+
+KEEP_MOST_S = 86400
+_CLOSED_KEPT = 1024  # withdrawn protocols that are remembered
 
 
 class Session:
@@ -44,8 +51,12 @@ class Session:
     ``control_to_send`` and each ``Port.take_messages`` give.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, instance: str, draw: Callable[[], int]) -> None:
+        """``instance`` names this life of the application, 16 hexadecimal digits; ``draw`` gives
+        random integers of 64 bits.
+        """
         self.name = name
+        self.instance = instance
         self.attached: control.Attached | None = None
         "The session, while there is one."
         self.protocols: dict[str, Registration] = {}
@@ -58,8 +69,9 @@ class Session:
         self._next_id = 1
         self._pending: dict[int, control.Request] = {}
         self._outbox: list[bytes] = []
-        self._flows: dict[tuple[int, int], Flow] = {}
-        "By shard and flow number."
+        self._conversations = Conversations(self.protocols, draw)
+        self._closed: dict[str, Registration] = {}
+        "Protocols that were on the air, for when they are again."
         self._again: dict[int, Registration] = {}
         "Requests that register protocols once more, after a session was lost."
 
@@ -80,7 +92,7 @@ class Session:
         request = self._pending.pop(request_id, None)
         if isinstance(request, control.Register):
             name = request.protocol.name
-            self.protocols.pop(name, None)
+            self._close_protocol(name, RequestError("withdrawn", "withdrawn"))
             self.request(control.Withdraw(id=0, session=request.session, name=name))
 
     def control_to_send(self) -> list[bytes]:
@@ -90,18 +102,26 @@ class Session:
 
     def attach(self) -> int:
         """Ask for a session."""
-        return self.request(control.Attach(id=0, name=self.name))
+        return self.request(control.Attach(id=0, name=self.name, instance=self.instance))
 
-    def register(self, spec: control.ProtocolSpec) -> tuple[int, Registration]:
-        """Ask for a protocol. Flows may come up before the reply does.
+    def register(
+        self, spec: control.ProtocolSpec, keep_s: float = KEEP_S
+    ) -> tuple[int, Registration]:
+        """Ask for a protocol. Flows may come up before the reply does. What is not confirmed is
+        kept for peers that are away, ``keep_s`` seconds.
 
-        Raises: RequestError, ``protocol_taken`` if this very session has it.
+        Raises: RequestError, ``protocol_taken`` if this very session has it, ``bad_request``.
         """
+        if not 0 <= keep_s <= KEEP_MOST_S:
+            text = f"keep_s is {keep_s}, it may be 0 to {KEEP_MOST_S} s"
+            raise RequestError("bad_request", text, protocol=spec.name)
         if spec.name in self.protocols:
             text = "this application has registered it already"
             raise RequestError("protocol_taken", text, protocol=spec.name)
         session = self.token()
-        registration = Registration(spec)
+        registration = Registration(spec, keep_s)
+        if former := self._closed.pop(spec.name, None):
+            registration.inherit(former)
         self.protocols[spec.name] = registration
         return self.request(control.Register(id=0, session=session, protocol=spec)), registration
 
@@ -239,10 +259,19 @@ class Session:
 
     def _drop_port(self, port: Port, reason: str) -> list[Event]:
         del self.ports[port.index]
-        events: list[Event] = []
-        for flow in [flow for flow in self._flows.values() if flow.port is port]:
-            events += self._flow_down(flow, reason)
+        events = self._conversations.port_lost(port, reason)
         return [*events, Disconnect(port), ShardLost(port.index)]
+
+    @property
+    def due(self) -> float | None:
+        """When to call ``expire`` next; None when no peer is away."""
+        return self._conversations.due
+
+    def expire(self, now: float) -> list[Event]:
+        """Give up peers that have been away too long at ``now`` (s, monotonic). Call it soon after
+        ``PeerAway`` has come, from when the time counts, and then as ``due`` says.
+        """
+        return self._conversations.expire(now)
 
     def settle(self) -> None:
         """Count what the application has taken as consumed; call it before
@@ -263,18 +292,22 @@ class Session:
         return events
 
     def _on_record(self, port: Port, record: Record, events: list[Event]) -> None:
-        flow = self._flows.get((port.index, record.flow))
+        flow = self._conversations.find(port, record.flow)
         if record.kind == Kind.DATA and flow is not None:
-            registration = self.protocols[flow.protocol]
-            registration.inbox.put(flow, records.decode_data(record.body))
-            events.append(Received(registration))
+            self._on_data(flow, record, events)
         elif record.kind == Kind.CREDIT and flow is not None:
             flow.confirm(records.decode_position(record.body))
             events.append(CreditGrown(flow))
         elif record.kind == Kind.UP:
             events += self._on_up(port, record)
         elif record.kind == Kind.DOWN and flow is not None:
-            events += self._flow_down(flow, msgspec.json.decode(record.body, type=_Down).reason)
+            reason = msgspec.json.decode(record.body, type=_Down).reason
+            events += self._conversations.lost(flow, reason)
+        elif record.kind == Kind.EPOCH and flow is not None:
+            try:
+                flow.meet(records.decode_epoch(record.body))
+            except GapError as error:
+                events.append(_gap(flow, error))
         elif record.kind == Kind.ATTACHED:
             port.attached = True
         elif record.kind == Kind.ERROR:
@@ -299,39 +332,38 @@ class Session:
         if registration is None:
             self.ignored += 1  # withdrawn while it came up
             return []
-        events: list[Event] = []
-        if old := registration.flows.get(up.peer):
-            events += self._flow_down(old, "replaced")
-        flow = Flow(port, record.flow, up)
-        self._flows[port.index, record.flow] = flow
-        registration.flows[up.peer] = flow
-        registration.downs.pop(up.peer, None)
-        return [*events, PeerUp(up.peer, up.protocol, flow.peer)]
+        return self._conversations.peer_up(port, record.flow, up, registration)
 
-    def _flow_down(self, flow: Flow, reason: str) -> list[Event]:
-        self._flows.pop((flow.port.index, flow.number), None)
+    def _on_data(self, flow: Flow, record: Record, events: list[Event]) -> None:
         registration = self.protocols[flow.protocol]
-        peer = flow.peer.id
-        if registration.flows.get(peer) is flow:
-            del registration.flows[peer]
-            registration.remember(peer, reason)
-        unsent = flow.sent_datagrams - flow.handed_datagrams
-        unconfirmed = flow.handed_datagrams - flow.confirmed_datagrams
-        left = flow.close(reason)
-        unsent += sum(outgoing.count - outgoing.accepted for outgoing in left)
-        down = PeerDown(peer, flow.protocol, reason, flow.confirmed_datagrams, unconfirmed, unsent)
-        return [Unsendable(left), down] if left else [down]
+        data = records.decode_data(record.body)
+        try:
+            new = flow.receive(data)
+        except GapError as error:
+            events.append(_gap(flow, error))
+            new = flow.receive(data)
+        if new is not data:
+            events.append(ConsumedAgain(flow.port))
+        if new.payloads:
+            registration.inbox.put(flow.arrivals, new)
+            events.append(Received(registration))
 
     def _close_protocol(self, name: str, error: RequestError) -> list[Event]:
         registration = self.protocols.get(name)
         if registration is None:
             return []
-        events: list[Event] = []
-        for flow in list(registration.flows.values()):
-            events += self._flow_down(flow, error.code)
+        events = self._conversations.give_up_all(registration, error.code)
         del self.protocols[name]
+        self._closed.pop(name, None)
+        self._closed[name] = registration
+        if len(self._closed) > _CLOSED_KEPT:
+            del self._closed[next(iter(self._closed))]
         registration.closed = error
         return [*events, Received(registration)]
+
+
+def _gap(flow: Flow, error: GapError) -> Trouble:
+    return Trouble(RequestError("gap", str(error), protocol=flow.protocol, peer=flow.peer.id))
 
 
 class _Down(msgspec.Struct, frozen=True):

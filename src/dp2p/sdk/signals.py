@@ -7,7 +7,9 @@ from typing import Any
 
 from dp2p import control
 from dp2p.errors import RequestError
-from dp2p.sdk.flow import Flow, Outgoing, Port
+from dp2p.sdk.flow import Flow
+from dp2p.sdk.outgoing import Outgoing
+from dp2p.sdk.port import Port
 from dp2p.sdk.registration import Registration
 from dp2p.sdk.types import Event
 
@@ -69,6 +71,13 @@ class CreditGrown(Event):
     """``flow.pump`` may move something."""
 
     flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumedAgain(Event):
+    """Datagrams came that had come before: their peer waits to hear that they are consumed."""
+
+    port: Port
 
 
 @dataclass(frozen=True, slots=True)

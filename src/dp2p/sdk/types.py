@@ -101,19 +101,37 @@ class PeerUp(Event):
     peer: str
     protocol: str
     info: Peer
+    resumed: bool = False
+    """The conversation goes on: what was sent before and not confirmed is sent again, and positions
+    count on.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAway(Event):
+    """The connection to a peer is gone, and something that was sent is not confirmed or waits. It
+    is kept until ``PeerUp``, or until ``PeerDown`` says that the peer is given up.
+    """
+
+    peer: str
+    protocol: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class PeerDown(Event):
-    """A peer is gone for a protocol. What it confirmed, its application has consumed; of the
-    rest nobody knows how much.
+    """A peer is given up for a protocol: at once if nothing is kept for it, else after it has been
+    away too long, or when another application answers in its place. What it confirmed, its
+    application has consumed; of the rest nobody knows how much.
     """
 
     peer: str
     protocol: str
     reason: str
     unconfirmed_from: int
-    "Index of the first unconfirmed datagram, counting from ``PeerUp``: so many are confirmed."
+    """Index of the first unconfirmed datagram: so many are confirmed, counting from the latest
+    ``PeerUp`` that was not ``resumed``.
+    """
     unconfirmed: int
     "Datagrams sent to the peer and not confirmed."
     unsent: int
