@@ -1,14 +1,16 @@
 """Two applications' sessions, sans-IO, and a network between them that loses connections.
 
-Each session has a fake shard, which holds its application to the rules of docs/spec/app-api.md:
-credit, CONSUMED that does not go beyond what came, EPOCH as the first record. Payloads are numbered,
-and ``check`` says that they came in order, once, and all but those that somebody was told of.
+Each session has a fake shard, which holds its application to the rules of
+docs/spec/app-api.md: credit, CONSUMED that does not go beyond what came, EPOCH as the first record.
+Payloads are numbered, and ``check`` says that they came in order, once, and all but those that
+somebody was told of.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 
 from dp2p import control, records
 from dp2p.records import DATAGRAM_COST, Kind, Position, Record
@@ -210,9 +212,7 @@ class Network:
         self.ends = ends[0], ends[1]
         for end, other, window in ((ends[0], b, windows[0]), (ends[1], a, windows[1])):
             end.receive(
-                up_record(
-                    end.number, peer=other.name, window=window, application=other.application
-                )
+                up_record(end.number, peer=other.name, window=window, application=other.application)
             )
 
     def _next_number(self) -> int:
@@ -319,7 +319,7 @@ class Network:
 
 def _in_order(sender: Side, receiver: Side) -> None:
     taken = receiver.taken
-    assert all(one < other for one, other in zip(taken, taken[1:], strict=False)), "order, once"
+    assert all(one < other for one, other in pairwise(taken)), "order, once"
     if taken:
         before = [number for number in sender.offered if number <= taken[-1]]
         missing = set(before) - set(taken) - sender.lost

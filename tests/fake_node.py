@@ -18,7 +18,7 @@ import msgspec
 import zmq
 
 from dp2p import control, records
-from dp2p.records import Kind, Position
+from dp2p.records import Epoch, Kind, Position
 
 T = TypeVar("T")
 Socket = zmq.Socket[bytes]
@@ -58,6 +58,8 @@ class Shard:
                 self.router.send_multipart([identity, error])
             elif record.kind == Kind.DATA:
                 self._data(self.flows[record.flow], record.body)
+            elif record.kind == Kind.EPOCH:
+                self.flows[record.flow].epoch = records.decode_epoch(record.body)
             elif record.kind == Kind.CONSUMED:
                 self.node.counts["consumed records"] += 1
                 self.flows[record.flow].consumed = records.decode_position(record.body)
@@ -126,6 +128,7 @@ class Flow:
         self.payloads: list[bytes] = []
         self.types: list[int] = []
         self.consumed = Position(0, 0, 0)
+        self.epoch: Epoch | None = None
 
     def send(self, message: bytes) -> None:
         """To the application."""
@@ -138,6 +141,7 @@ class Flow:
             "protocol": self.protocol, "version": 1, "peer": self.peer, "key": "k" + self.peer,
             "trust": "none", "introducers": 0, "endpoint": "tcp4://127.0.0.1:1", "direction": "in",
             "max_datagram": node.max_datagram, "types": 100, "window": node.window, "mode": "ik",
+            "application": node.application,
         }  # fmt: skip
 
     def credit_record(self, datagrams: int | None = None, size: int | None = None) -> bytes:
@@ -167,6 +171,8 @@ class FakeNode:
         "Peers, and the shard that carries each."
         self.window = 1 << 20
         self.max_datagram = 1 << 20
+        self.application: str | None = "0123456789abcdef"
+        "The life of the peers' applications."
         self.auto_credit = self.keep = self.echo = False
         self.silent = False
         "Answer no heartbeats."
@@ -241,6 +247,16 @@ class FakeNode:
         def task() -> None:
             flow = self.flow()
             flow.send(flow.credit_record(datagrams, size))
+
+        self.do(task)
+
+    def reconnect(self, protocol: str = "chat") -> None:
+        """The connection to the peer is lost, and made again."""
+
+        def task() -> None:
+            flow = self.flow(protocol)
+            flow.down("eof")
+            flow.shard.up(flow.peer, protocol)
 
         self.do(task)
 

@@ -20,6 +20,7 @@ from dp2p.sdk.types import (
     Event,
     Introduced,
     Notice,
+    PeerAway,
     PeerDown,
     PeerUp,
     SendError,
@@ -169,7 +170,7 @@ def test_blocking_refuses_what_cannot_be_sent(fake: FakeNode) -> None:
 
 def test_blocking_hears_what_stayed_unconfirmed(fake: FakeNode) -> None:
     with blocking.attach(fake.run_dir) as node:
-        chat = node.register("chat")
+        chat = node.register("chat", keep_s=0)
         events = chat.events()
         assert isinstance(get(events, PeerUp), PeerUp)
         chat.send_many("anna", [bytes(84)] * 5)
@@ -182,10 +183,42 @@ def test_blocking_hears_what_stayed_unconfirmed(fake: FakeNode) -> None:
             chat.wait_peer(timeout=BRIEFLY_S)
 
 
+def test_blocking_gives_up_a_peer_that_stays_away(fake: FakeNode) -> None:
+    set_window(fake, 1000)
+    with blocking.attach(fake.run_dir) as node:
+        chat = node.register("chat", keep_s=BRIEFLY_S)
+        events = chat.events()
+        get(events, PeerUp)
+        chat.send_many("anna", [bytes(84)] * 5)
+        fake.do(lambda: fake.flow().down("eof"))
+        assert get(events, PeerAway) == PeerAway("anna", "chat", "eof")
+        assert chat.peers == {}
+        assert chat.unconfirmed("anna") == 5
+        with pytest.raises(SendError, match="peer_down: eof"):
+            chat.send("anna", b"waits until the peer is given up")
+        assert get(events, PeerDown) == PeerDown("anna", "chat", "eof", 0, 5, 1)
+
+
+def test_blocking_goes_on_where_it_stopped(fake: FakeNode) -> None:
+    with blocking.attach(fake.run_dir) as node:
+        chat = node.register("chat")
+        chat.wait_peer(timeout=PATIENCE_S)
+        chat.send_many("anna", [b"one", b"two", b"three"])
+        assert becomes(lambda: received(fake), [b"one", b"two", b"three"])
+        fake.confirm(1, 19)
+        fake.reconnect()
+        fake.auto_credit = True
+        chat.drain(timeout=PATIENCE_S)
+        assert received(fake) == [b"two", b"three"]
+        epoch = fake.do(lambda: fake.flow().epoch)
+        assert epoch is not None
+        assert epoch[1:] == (1, 19)
+
+
 def test_blocking_sender_learns_that_the_peer_went(fake: FakeNode) -> None:
     set_window(fake, 1000)
     with blocking.attach(fake.run_dir) as node:
-        chat = node.register("chat")
+        chat = node.register("chat", keep_s=0)
         chat.wait_peer(timeout=PATIENCE_S)
         fake.do(lambda: fake.flow().down("eof"))
         with pytest.raises(SendError, match="peer_down") as caught:
@@ -397,10 +430,48 @@ async def test_asyncio_several_tasks_receive(fake: FakeNode) -> None:
         assert sorted(message.payload for message in messages) == [b"a", b"b", b"c"]
 
 
-async def test_asyncio_peer_down(fake: FakeNode) -> None:
+async def test_asyncio_gives_up_a_peer_that_stays_away(fake: FakeNode) -> None:
+    set_window(fake, 1000)
+    async with asyncio.timeout(PATIENCE_S), dp2p.attach(fake.run_dir) as node:
+        chat = await node.register("chat", keep_s=BRIEFLY_S)
+        events = chat.events()
+        await aget(events, PeerUp)
+        many = asyncio.create_task(chat.send_many("anna", [bytes(84)] * 25))
+        await node.status()
+        fake.do(lambda: fake.flow().down("eof"))
+        with pytest.raises(SendError, match="peer_down"):
+            await many
+        assert await aget(events, PeerAway) == PeerAway("anna", "chat", "eof")
+        assert await aget(events, PeerDown) == PeerDown("anna", "chat", "eof", 0, 10, 15)
+        with pytest.raises(RequestError, match="peer_down"):
+            await chat.drain("anna")
+
+
+async def test_asyncio_goes_on_where_it_stopped(fake: FakeNode) -> None:
     set_window(fake, 1000)
     async with asyncio.timeout(PATIENCE_S), dp2p.attach(fake.run_dir) as node:
         chat = await node.register("chat")
+        events = chat.events()
+        await aget(events, PeerUp)
+        payloads = [bytes([i]) * 84 for i in range(25)]
+        many = asyncio.create_task(chat.send_many("anna", payloads))
+        await node.status()
+        fake.confirm(2, 200)
+        fake.reconnect()
+        fake.auto_credit = True
+        up = await aget(events, PeerUp)
+        assert isinstance(up, PeerUp)
+        assert up.resumed
+        fake.confirm()
+        await many
+        await chat.drain()
+        assert received(fake) == payloads[2:]
+
+
+async def test_asyncio_peer_down(fake: FakeNode) -> None:
+    set_window(fake, 1000)
+    async with asyncio.timeout(PATIENCE_S), dp2p.attach(fake.run_dir) as node:
+        chat = await node.register("chat", keep_s=0)
         events = chat.events()
         await aget(events, PeerUp)
         many = asyncio.create_task(chat.send_many("anna", [bytes(84)] * 25))

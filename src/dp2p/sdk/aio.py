@@ -24,6 +24,7 @@ from msgspec import UNSET, UnsetType
 from dp2p import control
 from dp2p.errors import RequestError
 from dp2p.sdk.aio_driver import AioDriver
+from dp2p.sdk.arrivals import Arrivals
 from dp2p.sdk.driver import (
     ANSWER_LATE_S,
     ATTACH_TIMEOUT_S,
@@ -32,7 +33,6 @@ from dp2p.sdk.driver import (
     Handle,
     make_spec,
 )
-from dp2p.sdk.arrivals import Arrivals
 from dp2p.sdk.port import FLUSH_BYTES
 from dp2p.sdk.registration import KEEP_S
 from dp2p.sdk.types import Batch, Dialled, Event, Introduced, Message, Peer

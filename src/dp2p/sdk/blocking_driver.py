@@ -63,15 +63,15 @@ class BlockingDriver(Driver):
         """Nothing to do: every wait looks."""
 
     def _expire(self, now: float) -> float:
-        """Give up peers whose time is over. Returns how long that takes to happen again, 0 when
-        there is news.
+        """Give up peers whose time is over. Returns how long until it is to be done again, 0
+        when there is news.
         """
-        if self.session.due is None:
-            return math.inf
         news = self.session.expire(now)
         self.dispatch(news)
         due = self.session.due
-        return 0.0 if news else math.inf if due is None else due - now
+        if news:
+            return 0.0
+        return math.inf if due is None else due - now
 
     def tell(self, event: Event) -> None:
         self._news.append(event)

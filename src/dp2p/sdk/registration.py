@@ -64,8 +64,8 @@ class Registration:
         return next((flow for flow in flows if flow.port is not NOWHERE), None)
 
     def flow(self, peer: str) -> Flow:
-        """The flow to a peer that is there, or away.  Raises: SendError with ``peer_down``, ``unknown_peer`` or the
-        reason for which the protocol is closed.
+        """The flow to a peer that is there, or away.  Raises: SendError with ``peer_down``,
+        ``unknown_peer`` or the reason for which the protocol is closed.
         """
         if flow := self.flows.get(peer):
             return flow
