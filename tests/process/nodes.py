@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from dp2p import addresses, blocking, control, keys
 from dp2p.cli import client
 from dp2p.errors import RequestError
-from dp2p.sdk.types import Event, Notice
+from dp2p.sdk.types import Event, Notice, PeerAway, PeerDown
 from process.fakes import Waiting, wait_for_end
 
 PATIENCE_S = 20.0  # for what must come; a loaded machine may need some of it
@@ -363,6 +363,15 @@ def talking(
         ours, theirs = first.register(name, **options), second.register(name, **options)
         meet((ours, b), (theirs, a))
         yield ours, theirs
+
+
+def gone(events: blocking.Events) -> PeerAway | PeerDown:
+    """The peer goes: it is given up at once, or kept for while something is not confirmed."""
+    waiting = Waiting(PATIENCE_S)
+    while True:
+        event = events.get(waiting.left_ms() / 1000)
+        if isinstance(event, PeerAway | PeerDown):
+            return event
 
 
 def expect(events: blocking.Events, kind: type[E], seconds: float = PATIENCE_S) -> E:

@@ -13,7 +13,7 @@ import pytest
 
 import dp2p
 from dp2p.errors import RequestError
-from process.nodes import PATIENCE_S, Node, app, expect, meet, talking
+from process.nodes import PATIENCE_S, Node, app, expect, gone, meet, talking
 
 Pair = tuple[Node, Node]
 
@@ -69,7 +69,7 @@ def test_a_withdrawn_protocol_can_be_registered_again(pair: Pair) -> None:
             theirs.send(a.id, b"x")
             assert ours.recv(PATIENCE_S).payload == b"x"
             first.withdraw(ours)
-            assert expect(events, dp2p.PeerDown).reason == "peer_withdrew"
+            assert gone(events).reason == "peer_withdrew"
 
 
 # --- several applications ---
@@ -138,7 +138,7 @@ def talker(pair: Pair) -> Iterator[subprocess.Popen[str]]:
 def test_a_killed_application_goes_off_the_air(pair: Pair, talker: subprocess.Popen[str]) -> None:
     a, b = pair
     with talking(a, b, "bystander") as (near, far), app(a) as first:
-        ours = first.register("echo")
+        ours = first.register("echo", keep_s=0)
         events = ours.events()
         ours.wait_peer(b.id, timeout=PATIENCE_S)
         ours.send(b.id, b"hi")

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,6 +54,28 @@ def test_send_standard_input(fake: FakeNode, monkeypatch: pytest.MonkeyPatch) ->
     assert dp2p(fake, "send", "chat", "any", "--lines") == 0
     flows = fake.do(lambda: list(fake.shards[0].flows.values()))
     assert [flow.payloads for flow in flows] == [[b"one\r\n\ntwo\n"], [b"one", b"", b"two"]]
+
+
+def test_send_goes_on_over_another_connection(
+    fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is lost when one line is confirmed and another is not; the third comes later."""
+
+    def lines() -> Iterator[bytes]:
+        yield b"one\n"
+        while fake.do(lambda: fake.flow().sent) < 1:
+            pass
+        fake.auto_credit = False
+        yield b"two\n"
+        while fake.do(lambda: fake.flow().sent) < 2:
+            pass
+        fake.reconnect()
+        fake.auto_credit = True
+        yield b"three\n"
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=lines()))
+    assert dp2p(fake, "send", "chat", "any", "--lines") == 0
+    assert sent(fake) == [(0, b"two"), (0, b"three")]
 
 
 # arguments, what stderr says

@@ -132,6 +132,7 @@ def test_a_peer_that_has_confirmed_all_is_given_up_at_once_and_may_come_back(nod
     node.sent()
     node.receive(credit(1, 1, 100) + down(1))
     assert node.take(PeerDown) == [PeerDown("anna", "chat", "eof", 1, 0, 0)]
+    assert registration.undrained("anna") == []
     with pytest.raises(RequestError, match="peer_down: eof"):
         registration.flow("anna")
     node.receive(up_record(2))
@@ -196,6 +197,8 @@ def test_a_peer_that_stays_away_is_given_up(node: Node) -> None:
     assert not session.expire(1000.0)
     assert not registration.flows
     assert not flow.kept
+    with pytest.raises(RequestError, match="peer_down: eof"):
+        registration.undrained("anna")
 
 
 def test_withdrawing_gives_up_those_that_are_away(node: Node) -> None:

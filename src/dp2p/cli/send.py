@@ -11,7 +11,8 @@ import click
 
 from dp2p.cli.protocol import on_air, protocol_options
 from dp2p.cli.settings import Globals, pass_globals
-from dp2p.errors import Dp2pError
+from dp2p.errors import Dp2pError, RequestError
+from dp2p.sdk import blocking
 
 
 @click.command()
@@ -59,7 +60,8 @@ def send(
     timeout_s: float,
     **options: Any,
 ) -> None:
-    """Send a datagram of PROTOCOL to PEER, and wait until its application has consumed it.
+    """Send a datagram of PROTOCOL to PEER, and wait until its application has consumed it, over as
+    many connections as that takes.
 
     PEER is the node-ID of a connected peer (see `dp2p peers`), or "any" for the first one there
     that speaks the protocol. Without --text and --file, standard input is sent.
@@ -76,10 +78,27 @@ def send(
         try:
             target = channel.wait_peer(None if peer == "any" else peer, timeout_s).id
             for payload in _payloads(text, file, lines=lines):
-                channel.send(target, payload, kind, timeout_s)
+                _send(channel, target, payload, kind, timeout_s)
             channel.drain(target, timeout_s)
         except TimeoutError:
             raise Dp2pError(_why(channel.peers, protocol, peer, timeout_s)) from None
+
+
+def _send(
+    channel: blocking.Protocol, target: str, payload: bytes, kind: int, timeout_s: float
+) -> None:
+    """Send one datagram, also to a peer that went when everything was confirmed: it may be back
+    soon. With an error nothing was accepted, so it is not sent twice.
+
+    Raises: SendError, TimeoutError.
+    """
+    while True:
+        try:
+            return channel.send(target, payload, kind, timeout_s)
+        except RequestError as error:
+            if error.code != "peer_down":
+                raise
+        channel.wait_peer(target, timeout_s)
 
 
 def _payloads(text: str | None, file: Path | None, *, lines: bool) -> Iterable[bytes]:

@@ -378,7 +378,7 @@ class Protocol(Handle):
         """Wait until the peer's application (None: those of all peers that are there or away) has
         consumed everything that was sent.  Raises: SendError ``peer_down``.
         """
-        for flow in list(self._flows.values()) if peer is None else [self._registration.flow(peer)]:
+        for flow in self._registration.undrained(peer):
             while flow.unconfirmed:
                 if flow.down is not None:
                     raise flow.error("peer_down", flow.down)

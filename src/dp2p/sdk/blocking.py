@@ -361,7 +361,7 @@ class Protocol(Handle):
         consumed everything that was sent.  Raises: SendError ``peer_down``, TimeoutError.
         """
         deadline = _deadline(timeout)
-        for flow in list(self._flows.values()) if peer is None else [self._registration.flow(peer)]:
+        for flow in self._registration.undrained(peer):
             while flow.unconfirmed:
                 if flow.down is not None:
                     raise flow.error("peer_down", flow.down)

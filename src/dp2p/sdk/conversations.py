@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from dp2p.sdk.flow import Flow
 from dp2p.sdk.port import NOWHERE, Port
-from dp2p.sdk.registration import Registration
+from dp2p.sdk.registration import Gone, Registration
 from dp2p.sdk.signals import CreditGrown, Unsendable
 from dp2p.sdk.types import Event, PeerAway, PeerDown, PeerUp
 from dp2p.sdk.up import Up
@@ -116,12 +116,12 @@ class Conversations:
         registration = self._protocols[flow.protocol]
         peer = flow.peer.id
         del registration.flows[peer]
-        registration.remember(peer, reason)
         unsent = flow.sent_datagrams - flow.handed_datagrams
         unconfirmed = flow.handed_datagrams - flow.confirmed_datagrams
         left = flow.close(reason)
         registration.leave_behind(flow.heir(self._epoch(registration)))
         unsent += sum(outgoing.count - outgoing.accepted for outgoing in left)
+        registration.remember(peer, Gone(reason, unconfirmed + unsent))
         down = PeerDown(peer, flow.protocol, reason, flow.confirmed_datagrams, unconfirmed, unsent)
         return [Unsendable(left), down] if left else [down]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dp2p import control
 from dp2p.errors import RequestError
 from dp2p.sdk.flow import Flow
@@ -15,6 +17,14 @@ some seconds, a killed node restarted within some more.
 """
 _DOWNS_KEPT = 1024  # peers whose reason for going is remembered
 _LEFT_KEPT = 1024  # conversations without a flow whose positions are remembered
+
+
+class Gone(NamedTuple):
+    """A peer that was given up."""
+
+    reason: str
+    owed: int
+    "Datagrams that it had not confirmed, those that never left among them."
 
 
 class Registration:
@@ -31,8 +41,8 @@ class Registration:
         "By the peer's node-ID; those of peers that are away among them."
         self._left: dict[tuple[str, str], Flow] = {}
         "Of peers that were given up, by node-ID and life of the application: what comes next."
-        self.downs: dict[str, str] = {}
-        "Why peers went, the latest ones."
+        self.downs: dict[str, Gone] = {}
+        "Peers that were given up, the latest ones, by node-ID."
         self.inbox = Inbox()
         self.closed: RequestError | None = None
         "Why it is closed, if it is."
@@ -77,8 +87,8 @@ class Registration:
             return RequestError(
                 self.closed.code, self.closed.message, protocol=self.name, peer=peer
             )
-        if reason := self.downs.get(peer):
-            return RequestError("peer_down", reason, protocol=self.name, peer=peer)
+        if gone := self.downs.get(peer):
+            return RequestError("peer_down", gone.reason, protocol=self.name, peer=peer)
         text = "no such peer is connected for the protocol"
         return RequestError("unknown_peer", text, protocol=self.name, peer=peer)
 
@@ -88,8 +98,17 @@ class Registration:
         if registered.window:
             self.inbox.quarter = max(1, registered.window // 4)
 
-    def remember(self, peer: str, reason: str) -> None:
-        """Why a peer went, for those who send to it later."""
-        self.downs[peer] = reason
+    def undrained(self, peer: str | None) -> list[Flow]:
+        """Flows that may have something unconfirmed. None to a peer that has gone and owed
+        nothing.  Raises: as ``flow``.
+        """
+        if peer is None:
+            return list(self.flows.values())
+        gone = self.downs.get(peer)
+        return [] if gone is not None and not gone.owed else [self.flow(peer)]
+
+    def remember(self, peer: str, gone: Gone) -> None:
+        """How a peer went, for those who send to it later."""
+        self.downs[peer] = gone
         if len(self.downs) > _DOWNS_KEPT:
             del self.downs[next(iter(self.downs))]
