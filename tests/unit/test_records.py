@@ -84,6 +84,11 @@ def test_epochs_have_one_size_and_a_zero(body: bytes) -> None:
         records.decode_epoch(memoryview(body))
 
 
+def test_a_record_for_another_flow() -> None:
+    record = records.encode_data(7, [b"one", b"two"], 5)
+    assert records.readdress(record, 1 << 31) == records.encode_data(1 << 31, [b"one", b"two"], 5)
+
+
 def test_json_is_padded_to_four_bytes() -> None:
     for text in ("", "a", "ab", "abc"):
         message = records.encode_json(Kind.DOWN, 3, {"reason": text})
@@ -151,4 +156,5 @@ def test_the_examples_in_the_specification() -> None:
         records.encode_bytes(Kind.UP, 7, b'{"protocol":"chat",...}'),
         records.encode_json(Kind.DOWN, 7, {"reason": "shutdown"}),
         records.encode_json(Kind.ERROR, 7, {"code": "no_credit", "message": "beyond"}),
+        records.encode_epoch(7, Epoch(0x0123456789ABCDEF, 3, 56)),
     ]
