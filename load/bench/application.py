@@ -1,7 +1,8 @@
 """Ours: application to application over two real nodes, each one coordinator and two shards.
 
 Applications use the blocking SDK, with its fastest documented calls: ``send_many``, ``recv_many``.
-CPU counts applications, shards and coordinators of both sides.
+CPU counts applications, shards and coordinators of both sides. Another contender does the same with
+``keep_s=0``, so that nothing is kept to be sent again: what keeping costs is the difference.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from dp2p.sdk import blocking
+from dp2p.sdk.registration import KEEP_S
 from load.bench import application_connect as connect
+from load.bench.bars import FORGETFUL
 from load.bench.harness import Crew, Station, Stopwatch, Usage, latency, throughput
 from load.bench.model import (
     BULK_1M,
@@ -36,8 +39,8 @@ CALL_COUNT = 4000  # and small
 LAST = 1  # type of the last datagram
 
 
-def _prepare(node: blocking.Node, priority: str) -> blocking.Protocol:
-    protocol = node.register(PROTOCOL, priority=priority)
+def _prepare(node: blocking.Node, priority: str, keep_s: float = KEEP_S) -> blocking.Protocol:
+    protocol = node.register(PROTOCOL, priority=priority, keep_s=keep_s)
     gc.freeze()
     return protocol
 
@@ -45,12 +48,12 @@ def _prepare(node: blocking.Node, priority: str) -> blocking.Protocol:
 # --- bulk and small -------------------------------------------------------------------
 
 
-def receive(station: Station, run_dir: Path) -> None:
+def receive(station: Station, run_dir: Path, keep_s: float) -> None:
     """Take everything until the last datagram and tell the usage, which counts datagrams without
     that one; then stay until ended.
     """
     with blocking.attach(run_dir, name="receiver") as node:
-        protocol = _prepare(node, "bulk")
+        protocol = _prepare(node, "bulk", keep_s)
         station.tell("ready")
         batch = protocol.recv_many()
         watch = Stopwatch()
@@ -65,10 +68,10 @@ def receive(station: Station, run_dir: Path) -> None:
             protocol.recv_many()
 
 
-def send(station: Station, run_dir: Path, size: int, seconds: float) -> Usage:
+def send(station: Station, run_dir: Path, size: int, seconds: float, keep_s: float) -> Usage:
     """Send as fast as ``send_many`` takes it, until all is consumed at the other end."""
     with blocking.attach(run_dir, name="sender") as node:
-        protocol = _prepare(node, "bulk")
+        protocol = _prepare(node, "bulk", keep_s)
         peer = protocol.wait_peer(timeout=PATIENCE_S).id
         count = CALL_COUNT if size <= SMALL_BYTES else max(1, CALL_BYTES // size)
         payloads = [bytes(size)] * count
@@ -84,11 +87,12 @@ def send(station: Station, run_dir: Path, size: int, seconds: float) -> Usage:
         return watch.stop(calls * count)
 
 
-def _measure_flow(case: Case, settings: Settings) -> list[Measurement]:
+def _measure_flow(case: Case, name: str, settings: Settings) -> list[Measurement]:
+    keep_s = KEEP_S if name == NAME else 0.0
     with connected() as (first, second), Crew(settings.deadline_s) as crew:
-        sink = crew.start("receiver", receive, second.run_dir)
+        sink = crew.start("receiver", receive, second.run_dir, keep_s)
         sink.hear()
-        source = crew.start("sender", send, first.run_dir, case.size, settings.seconds)
+        source = crew.start("sender", send, first.run_dir, case.size, settings.seconds, keep_s)
         source.hear()
         watch = NodesWatch({"sender's": first, "receiver's": second})
         source.tell("go")
@@ -101,7 +105,7 @@ def _measure_flow(case: Case, settings: Settings) -> list[Measurement]:
     done = Usage(received.count * unit, received.seconds, received.cpu_s)
     cpu_s = {"sender": sent.cpu_s, "receiver": received.cpu_s, **nodes}
     note = f"blocking SDK, send_many and recv_many; {first.aead}"
-    return [throughput(case, NAME, done, cpu_s, note)]
+    return [throughput(case, name, done, cpu_s, note)]
 
 
 # --- round trip -----------------------------------------------------------------------
@@ -143,7 +147,11 @@ def _measure_rtt(settings: Settings) -> list[Measurement]:
 
 
 SOURCES = (
-    *(Source(case, NAME, partial(_measure_flow, case)) for case in (BULK_64K, BULK_1M, SMALL_100)),
+    *(
+        Source(case, name, partial(_measure_flow, case, name))
+        for case in (BULK_64K, BULK_1M, SMALL_100)
+        for name in (NAME, FORGETFUL)
+    ),
     Source(RTT_100, NAME, _measure_rtt),
     *connect.SOURCES,
 )

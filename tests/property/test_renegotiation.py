@@ -144,7 +144,9 @@ class Shard(Side):
             priority=priority,
             weight=weight,
         )
-        self.entries[name] = ProtocolEntry(number=number, spec=spec, session=SESSION)
+        self.entries[name] = ProtocolEntry(
+            number=number, spec=spec, session=SESSION, instance="0" * 16
+        )
         self.publish()
 
     def send(self, flow: Flow, sizes: list[int]) -> None:
