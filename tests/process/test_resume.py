@@ -91,6 +91,7 @@ class Talker:
     async def send(self) -> None:
         """Send until it is over, a datagram alone or some together."""
         source, choice = payloads(self._seeds[0]), random.Random(self._seeds[0])
+        await self._protocol.wait_peer(self._peer)
         while not self.over:
             batch = [next(source) for _ in range(choice.choice((1, 1, 5, 20)))]
             done = 0

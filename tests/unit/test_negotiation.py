@@ -264,7 +264,7 @@ def test_pressure_halves_the_windows_of_new_links(used: int, shift: int) -> None
 def test_windows_under_pressure_hold_a_largest_datagram(shift: int, window: int) -> None:
     """The offer and the flow have the same; the properties of the protocol stay as they are."""
     spec = ProtocolSpec(name="chat", versions=[1], window=1 << 20, max_datagram=1000)
-    one = ProtocolEntry(number=3, spec=spec, session="s")
+    one = ProtocolEntry(number=3, spec=spec, session="s", instance="0" * 16)
     negotiation = Negotiation(PEER)
     negotiation.shift = shift
     told = negotiation.set_ours([one])
