@@ -15,9 +15,12 @@ from dp2p.bus import Cap, Caps, Share, Used
 from dp2p.errors import RequestError
 
 DIVIDE_S = 0.25  # between divisions while a cap is in force
-SPARE = 0.02  # of a cap: what a shard gets above its use, so that it can show that it wants more
-SPARE_ALL = 0.025  # of a cap: all of these together, since they are lost to those who want more
-STEADY = 0.005  # of a cap: changes below it are not worth a message
+SPARE = 0.02
+"""Of a cap: what shards that were not held back get above their use, together, so that each can
+show that it wants more. It is lost to those who want more already.
+"""
+STEADY = 0.005  # of a cap: a shard's share may be so far from what it should be
+STEADY_ALL = 0.01  # of a cap: so much may be in the wrong hands
 CAPS_MAX = 1024
 
 NODE = ""
@@ -33,7 +36,7 @@ def divide(cap: int, used: Sequence[float | None]) -> list[int]:
     """
     count = len(used)
     content = sum(one is not None for one in used)
-    spare = min(SPARE, SPARE_ALL / max(1, content)) * cap
+    spare = SPARE * cap / max(1, content)
     wants = [float("inf") if one is None else one + spare for one in used]
     parts = _filled(cap, wants)
     over = (cap - sum(parts)) / count  # nobody wants it: all get as much of it
@@ -74,10 +77,12 @@ class _Divided:
         ups = self._parts(self.up, [_want_up(self.used.get(one)) for one in shards])
         downs = self._parts(self.down, [_want_down(self.used.get(one)) for one in shards])
         new = {one: Share(up, down) for one, up, down in zip(shards, ups, downs, strict=True)}
-        if new.keys() == self.shares.keys() and not any(
-            self._differ(new[one], self.shares[one]) for one in shards
-        ):
-            return False
+        if new.keys() == self.shares.keys():
+            pairs = [(new[one], self.shares[one]) for one in shards]
+            up = _differ(self.up, [(now.up, before.up) for now, before in pairs])
+            down = _differ(self.down, [(now.down, before.down) for now, before in pairs])
+            if not (up or down):
+                return False
         self.shares = new
         return True
 
@@ -85,12 +90,13 @@ class _Divided:
     def _parts(cap: int | None, used: Sequence[float | None]) -> list[int]:
         return [0] * len(used) if cap is None else divide(cap, used)
 
-    def _differ(self, new: Share, old: Share) -> bool:
-        return _differ(self.up, new.up, old.up) or _differ(self.down, new.down, old.down)
 
-
-def _differ(cap: int | None, new: int, old: int) -> bool:
-    return old != 0 if cap is None else abs(new - old) > STEADY * cap
+def _differ(cap: int | None, pairs: Sequence[tuple[int, int]]) -> bool:
+    """Whether shares, each as it should be and as it is, are worth a message to all."""
+    moved = [abs(new - old) for new, old in pairs]
+    if cap is None:
+        return any(moved)
+    return max(moved) > STEADY * cap or sum(moved) > 2 * STEADY_ALL * cap
 
 
 def _want_up(used: Used | None) -> float | None:

@@ -119,7 +119,8 @@ static dp_node *make_node(uint8_t key[DP_KEY_LEN]) {
                                     .keepalive_ms = 20000,
                                     .idle_ms = 60000,
                                     .rekey_bytes = UINT64_C(1) << 30,
-                                    .rekey_ms = 600000};
+                                    .rekey_ms = 600000,
+                                    .window_max = 1};
     dp_node *node;
     dp_random_bytes(config.seed, sizeof config.seed);
     must(dp_identity_public(key, config.seed), "key");

@@ -156,5 +156,4 @@ def test_the_examples_in_the_specification() -> None:
         records.encode_bytes(Kind.UP, 7, b'{"protocol":"chat",...}'),
         records.encode_json(Kind.DOWN, 7, {"reason": "shutdown"}),
         records.encode_json(Kind.ERROR, 7, {"code": "no_credit", "message": "beyond"}),
-        records.encode_epoch(7, Epoch(0x0123456789ABCDEF, 3, 56)),
     ]
