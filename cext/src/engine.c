@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum { KEEP_MAPPED = 32 << 20, KEEP_FREE = 64 << 20, GROW_BY = 1 << 20 }; /* bytes, for malloc */
-enum { STREAMS_FROM = 65536, LOOKS = 100 };                               /* ours */
+enum { STREAMS_FROM = 65536, LOOK_US = 200 };                             /* ours */
 
 uint64_t engine_now_us(void) {
     struct timespec ts;
@@ -93,19 +93,30 @@ static int sleep_ms(const struct dp_engine *engine, int timeout_ms, uint64_t nex
                                                           : 60000;
 }
 
-/* While bytes stream in, the next ones are only microseconds away: to look again costs less than to
- * sleep, and spares the sender the work of waking this process. */
+/* Look for events again and again, for LOOK_US at most. */
+static int look(struct dp_engine *engine, struct epoll_event *events) {
+    uint64_t until = engine_now_us() + LOOK_US;
+    int n;
+    while ((n = epoll_wait(engine->epoll, events, EVENTS_PER_POLL, 0)) == 0 &&
+           engine_now_us() < until)
+        sched_yield();
+    return n;
+}
+
+/* While bytes stream in so fast that the next ones are only microseconds away, to look again costs
+ * less than to sleep, and spares the sender the work of waking this process. How long the last sleep
+ * took tells whether they are. */
 static int wait_events(struct dp_engine *engine, struct epoll_event *events, int timeout_ms) {
     uint64_t in = engine->node->stats.bytes_in;
     bool streams = in - engine->bytes_in_before >= STREAMS_FROM;
     engine->bytes_in_before = in;
-    for (int i = 0; streams && timeout_ms != 0 && i < LOOKS; i++) {
-        int n = epoll_wait(engine->epoll, events, EVENTS_PER_POLL, 0);
-        if (n != 0)
-            return n;
-        sched_yield();
-    }
-    return epoll_wait(engine->epoll, events, EVENTS_PER_POLL, timeout_ms);
+    int n = streams && engine->prompt && timeout_ms != 0 ? look(engine, events) : 0;
+    if (n != 0)
+        return n;
+    uint64_t asleep_us = engine_now_us();
+    n = epoll_wait(engine->epoll, events, EVENTS_PER_POLL, timeout_ms);
+    engine->prompt = engine_now_us() - asleep_us < LOOK_US;
+    return n;
 }
 
 int dp_engine_poll(dp_engine *engine, int timeout_ms, uint64_t *woken) {

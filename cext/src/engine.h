@@ -49,6 +49,7 @@ struct dp_engine {
     struct source listeners[LISTENERS_MAX];
     struct watch watches[WATCHES_MAX];
     uint64_t bytes_in_before;   /* when it last waited */
+    bool prompt;                /* events came soon after it last fell asleep */
     struct connection *resumed; /* whose links read again */
     uint8_t *rx, *tx;           /* scratch of RX_CAP and TX_CAP bytes */
 };

@@ -13,7 +13,7 @@ enum {
     PACE_SAMPLE_US = 5000, /* ours: shorter ones say little of a rate */
     PACE_GROW_US = 1000,   /* ours: between two doublings */
     PACE_FRAME_MIN = 4096, /* ours: bytes of plaintext; smaller frames only cost */
-    PACE_FRAMES_MAX = 4,   /* ours: made at a time */
+    PACE_FRAMES_MAX = 2,   /* ours: made at a time */
     PACE_CHUNK_MAX = PACE_FRAMES_MAX * FRAME_WIRE_MAX,
     PACE_QUEUE_MIN = 4096,
     PACE_QUEUE_BEGIN = 8192, /* ours: 10 ms of 6.5 Mbit/s */
