@@ -8,29 +8,23 @@ one, from the first datagram on, in order and once. Credit is conserved, and not
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, cast
 
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from dp2p import ids, records
-from dp2p.bus import Admit, LinkReport, ProtocolEntry
+from dp2p import records
+from dp2p.bus import ProtocolEntry
 from dp2p.control import PriorityClass, ProtocolSpec
 from dp2p.records import DATAGRAM_COST, Kind
-from dp2p.shards.applications import Applications
-from dp2p.shards.links import Links
-from dp2p.shards.metering import Metering
 from dp2p.transport import EventKind, NodeConfig
-from metered import FakeEngine
-from wire import SEED_A, SEED_B, Pair, Side
+from shard_end import ShardEnd, entry
+from wire import SEED_A, SEED_B, Pair
 
 LARGEST = 100 << 10
 WINDOW = 256 << 10
 NUMBERS = 5  # so few that numbers are used again soon
-SESSION = "s"
 CLASSES: list[PriorityClass] = ["urgent", "normal", "bulk"]
 CONFIG = NodeConfig(rekey_bytes=50_000)
 
@@ -64,39 +58,19 @@ class Flow:
         return self.received[0][:8] if self.received else None
 
 
-class Shard(Side):
-    """One end: node, links, and an application that keeps what it is told."""
+class Shard(ShardEnd):
+    """One end, with an application that keeps what it is told."""
 
     def __init__(self, seed: bytes, *, initiator: bool) -> None:
-        super().__init__(seed, initiator=initiator, config=CONFIG, draw=1 + initiator)
-        self.by_session = {SESSION: SimpleNamespace(session=SESSION, name="app", sink=self.sink)}
-        metering = Metering(FakeEngine(), 0, 0.0)
-        self.links = Links(self.node, cast(Applications, self), metering, lambda: 0.0)
+        super().__init__(seed, initiator=initiator, config=CONFIG)
         self.entries: dict[str, ProtocolEntry] = {}
         self.next_number = 0
         self.flows: dict[int, Flow] = {}
         self.seen: list[Flow] = []
 
-    # --- what Links asks of Applications ---
-
-    def tell(self, app: Any, kind: Kind, flow: int, body: Any) -> None:
-        self.node.sink_push(app.sink, records.encode_json(kind, flow, body))
-
-    # --- what comes ---
-
-    def gather(self) -> None:
-        """As a shard does in each turn, and then as its application does."""
-        for event in self.node.events():
-            assert event.kind in (EventKind.READY, EventKind.CONTROL), event
-            if event.kind == EventKind.CONTROL:
-                self.links.control(event.link, event.type, event.data, 0.0)
-        self.node.events_done()
-        for token in self.node.released():
-            del self.kept[token]
-        self.node.collect()
-        for _, message in self.node.outputs():
-            for record in records.split(bytes(message)):
-                self._take(record)
+    def hear(self, message: bytes) -> None:
+        for record in records.split(message):
+            self._take(record)
 
     def _take(self, record: records.Record) -> None:
         if record.kind == Kind.UP:
@@ -144,9 +118,7 @@ class Shard(Side):
             priority=priority,
             weight=weight,
         )
-        self.entries[name] = ProtocolEntry(
-            number=number, spec=spec, session=SESSION, instance="0" * 16
-        )
+        self.entries[name] = entry(number, spec)
         self.publish()
 
     def send(self, flow: Flow, sizes: list[int]) -> None:
@@ -180,8 +152,7 @@ class Renegotiations(RuleBasedStateMachine):
             shard.link = shard.node.link_new(initiator=shard.initiator, now_ms=self.pair.now)
         self.pair.run()
         for shard in self.shards:
-            shard.links.add(shard.link, _report(shard))
-            shard.links.admit(shard.link, Admit(link=shard.link, trust="none", introducers=0))
+            shard.admit()
         for shard, names in zip(self.shards, (["chat"], ["chat", "video", "voice"]), strict=True):
             for name in names:
                 shard.register(name, "normal", 16)
@@ -251,18 +222,6 @@ class Renegotiations(RuleBasedStateMachine):
                 assert end.received == flow.sent
                 assert flow.confirmed == (len(flow.sent), flow.sent_cost)
                 assert flow.credit - flow.sent_cost >= LARGEST + DATAGRAM_COST
-
-
-def _report(shard: Shard) -> LinkReport:
-    return LinkReport(
-        link=shard.link,
-        key=ids.to_text(shard.node.link(shard.link).key),
-        direction="out" if shard.initiator else "in",
-        endpoint="tcp4://192.0.2.1:1",
-        instance="0" * 16,
-        mode="xx",
-        listen=[],
-    )
 
 
 TestRenegotiations = Renegotiations.TestCase
