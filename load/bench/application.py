@@ -15,7 +15,6 @@ from pathlib import Path
 from dp2p.sdk import blocking
 from dp2p.sdk.registration import KEEP_S
 from load.bench import application_connect as connect
-from load.bench.bars import FORGETFUL
 from load.bench.harness import Crew, Station, Stopwatch, Usage, latency, throughput
 from load.bench.model import (
     BULK_1M,
@@ -32,6 +31,7 @@ from load.bench.model import (
 from load.bench.nodes import NodesWatch, connected
 
 NAME = "application"
+FORGETFUL = "application-keeps-nothing"
 PROTOCOL = "bench"
 PATIENCE_S = 10.0
 CALL_BYTES = 4 << 20  # handed over with one send_many: bulk

@@ -68,7 +68,6 @@ class Bar:
 OPENSSL, LIBSODIUM = "engine-openssl", "engine-libsodium"
 ENGINE = (OPENSSL, LIBSODIUM, "engine")  # the last where the provider does not matter
 APPLICATION = ("application",)
-FORGETFUL = "application-keeps-nothing"
 CURVE = (Term("pyzmq-curve"),)
 TLS = (Term("tls13-uvloop-buffered"),)  # the faster of the two receivers; both are in the table
 # Four one-way hops over ipc (half a round trip each) and one round trip over TCP: the least that
@@ -95,10 +94,6 @@ BARS = (
     Bar("engine, process memory", IDLE_10K, ENGINE, 4.0),
     Bar("application of pyzmq CURVE", BULK_64K, APPLICATION, 0.6, CURVE),
     Bar("application of pyzmq CURVE", SMALL_100, APPLICATION, 1.2, CURVE),
-    *(  # ours: what it may cost to keep what is not confirmed
-        Bar("application of one that keeps nothing", case, APPLICATION, 0.9, (Term(FORGETFUL),))
-        for case in (BULK_64K, SMALL_100)
-    ),
     Bar("application of 4 ipc hops + TCP", RTT_100, APPLICATION, 2.0, FOUR_HOPS_AND_TCP),
     *(
         Bar("application, from its share", case, APPLICATION, 0.05)
