@@ -45,6 +45,8 @@ struct send_state {
     struct position confirmed; /* consumed by the peer's application */
     uint64_t limit;            /* `accepted.bytes` may not pass it */
     uint64_t blocked_limit;    /* of the latest BLOCKED */
+    uint64_t told_datagrams;   /* confirmed, and */
+    uint64_t told_limit;       /* how far it may go, as the application heard at the latest */
     uint32_t peer_window;      /* as used: the node's cap may be lower than what the peer says */
     uint32_t waited_max_ms;    /* of what was sent since somebody asked */
     bool capped;               /* the peer offers more than is used */

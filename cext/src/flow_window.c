@@ -4,7 +4,7 @@
 
 /* An application that has left unread no more than a quarter of its window keeps up with its peer, and
  * a sender with less than a quarter left is held up: libraries move in steps of a quarter. */
-enum { NEAR = 4 };
+enum { NEAR = 4, NEWS_MIN = 1024 }; /* NEWS_MIN, ours: credit that applications are told of */
 
 static uint32_t largest(const struct flow *f) {
     return f->max_datagram + DP_DATAGRAM_COST;
@@ -53,6 +53,7 @@ void window_begin(struct flow *f, uint32_t window, uint32_t peer_window) {
     f->send.peer_window = peer_window < most ? peer_window : most;
     f->send.limit = f->send.peer_window;
     f->send.capped = peer_window > most;
+    window_told(f);
     node->stats.peer_window_bytes += f->send.limit;
 }
 
@@ -129,6 +130,24 @@ int window_credit(struct flow *f, const struct segment *segment) {
         f->send.capped = used.total < segment->total;
     f->link->node->stats.peer_window_bytes += usable(f) - before;
     return rc;
+}
+
+static uint64_t reach(const struct flow *f) {
+    return f->send.confirmed.bytes + f->send.peer_window;
+}
+
+/* What an application does not read stays in this process, and a peer may say CREDIT as often as it
+ * likes. So one that says next to nothing is not passed on: it may be less than NEWS_MIN of credit, and
+ * nobody waits for that who has enough for a largest datagram. */
+bool window_is_news(const struct flow *f) {
+    uint64_t told = f->send.told_limit, needed = f->send.accepted.bytes + largest(f);
+    return f->send.confirmed.datagrams != f->send.told_datagrams || reach(f) >= told + NEWS_MIN ||
+           (told < needed && reach(f) >= needed);
+}
+
+void window_told(struct flow *f) {
+    f->send.told_datagrams = f->send.confirmed.datagrams;
+    f->send.told_limit = reach(f);
 }
 
 bool window_is_short(const struct flow *f) {

@@ -26,6 +26,10 @@ void window_grant(struct flow *flow, uint64_t more);
 
 /* As flow_credit, with as much of the peer's window as this node uses. */
 int window_credit(struct flow *flow, const struct segment *segment);
+/* Whether the latest CREDIT says something that the application needs to hear. */
+bool window_is_news(const struct flow *flow);
+/* It has heard how things stand. */
+void window_told(struct flow *flow);
 /* Whether the peer is to be told that its window holds this side up: once for each limit. */
 bool window_is_short(const struct flow *flow);
 

@@ -127,6 +127,8 @@ static int on_credit(struct link *link, const struct segment *s) {
     int rc = window_credit(flow, s);
     if (rc != DP_OK)
         return rc;
+    if (!window_is_news(flow))
+        return DP_OK;
     flow->confirmed_news = true;
     sink_mark(flow);
     return DP_OK;

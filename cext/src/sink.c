@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "flow_window.h"
 #include "node.h"
 
 enum {
@@ -78,7 +79,10 @@ static int push_credit(struct flow *flow) {
     store32(record + 12, flow->send.peer_window);
     store64(record + 16, flow->send.confirmed.datagrams);
     store64(record + 24, flow->send.confirmed.bytes);
-    return push(flow->sink, record, sizeof record);
+    int rc = push(flow->sink, record, sizeof record);
+    if (rc == DP_OK)
+        window_told(flow);
+    return rc;
 }
 
 int sink_push_epoch(struct flow *flow, const uint8_t body[EPOCH_BODY]) {
