@@ -317,9 +317,10 @@ class Links:
         )
         flow = self._node.flow_open(handle, config)
         link.flows[joined.name] = joined, flow
-        self._metering.flow_up(_opened(flow, link.report, joined), self._clock())
+        now = self._clock()
+        self._metering.flow_up(_opened(flow, link.report, joined), now)
         window = self._node.flow(flow).peer_window
-        self._applications.tell(app, Kind.UP, flow, _up(link.report, joined, window))
+        self._applications.tell(app, Kind.UP, flow, _up(link.report, joined, window, now))
 
     def _flow_down(self, joined: Join, flow: int, reason: str) -> None:
         app = self._applications.by_session.get(joined.session)
@@ -332,8 +333,10 @@ def _opened(flow: int, report: LinkReport, joined: Join) -> Opened:
     return Opened(flow, peer, joined.name, joined.priority, joined.weight)
 
 
-def _up(report: LinkReport, joined: Join, window: int) -> dict[str, Any]:
-    """Body of an UP record; ``window`` is what is used of the peer's."""
+def _up(report: LinkReport, joined: Join, window: int, now: float) -> dict[str, Any]:
+    """Body of an UP record at ``now`` (s, by a clock that all shards share); ``window`` is what is
+    used of the peer's.
+    """
     return {
         "protocol": joined.name,
         "version": joined.version,
@@ -348,4 +351,5 @@ def _up(report: LinkReport, joined: Join, window: int) -> dict[str, Any]:
         "types": joined.types,
         "window": window,
         "application": joined.application,
+        "since": int(now * 1e6),
     }

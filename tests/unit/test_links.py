@@ -123,6 +123,7 @@ def test_applications_hear_which_life_of_the_peers_they_speak_with() -> None:
     shard = Shard().up()
     (up,) = [body for kind, _, body in shard.apps.told if kind == Kind.UP]
     assert up["application"] == CHAT.instance
+    assert up["since"] == int(NOW * 1e6)
 
 
 def peers_list(generation: int, *entries: ProtocolEntry) -> bytes:

@@ -24,6 +24,8 @@ class Up(msgspec.Struct, frozen=True):
     mode: str = "xx"
     application: str | None = None
     "The life of the peer's application; None: it does not say."
+    since: int = 0
+    "When the flow came up, by a clock that all shards of the node share."
 
     def goes_on(self, before: Up) -> bool:
         """Whether it is the same application under the same terms as ``before``."""
