@@ -52,7 +52,11 @@ class Arrivals:
         self._told = 0
 
     def holds(self, base: Epoch) -> bool:
-        """Whether a flow that begins at ``base`` leaves nothing out."""
+        """Whether a flow may begin at ``base``: it leaves nothing out, and what it passes over was
+        consumed, for nothing else was ever confirmed.
+        """
+        if base.datagrams > self.consumed_datagrams:
+            return False
         datagrams = self.received_datagrams - base.datagrams
         size = self.received_bytes - base.bytes
         return (datagrams == size == 0) or (datagrams > 0 and size > 0)

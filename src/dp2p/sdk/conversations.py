@@ -20,6 +20,10 @@ AWAY_MAX = 256
 """Peers that may be away at once; beyond, who went first is given up. Each may hold a window of
 datagrams.
 """
+AWAY_BYTES_MAX = 256 << 20
+"""Credit cost of what may be kept for all of them; beyond, who went first is given up. A window is
+at most a quarter of it, unless a peer was given more on purpose.
+"""
 
 
 class Conversations:
@@ -39,10 +43,14 @@ class Conversations:
         return self._flows.get((port, number))
 
     def peer_up(self, port: Port, number: int, up: Up, registration: Registration) -> list[Event]:
-        """A shard has a flow for a protocol."""
+        """A shard has a flow for a protocol. One that came up before that which is known here has
+        ended since; its shard's socket was read later, and says so soon.
+        """
         events: list[Event] = []
         flow = registration.flows.get(up.peer)
         if flow is not None and flow.port is not NOWHERE:
+            if up.since < flow.up.since:
+                return []
             events += self.lost(flow, "replaced")
             flow = registration.flows.get(up.peer)
         if flow is not None and not up.goes_on(flow.up):
@@ -56,6 +64,7 @@ class Conversations:
         self._flows[port, number] = flow
         registration.flows[up.peer] = flow
         registration.downs.pop(up.peer, None)
+        registration.inbox.shed()
         if flow.waiting:
             events.append(CreditGrown(flow))
         return [*events, PeerUp(up.peer, up.protocol, flow.peer, resumed)]
@@ -69,10 +78,14 @@ class Conversations:
             return self._give_up(flow, reason)
         self._away[flow] = reason, None
         events: list[Event] = [PeerAway(flow.peer.id, flow.protocol, reason)]
-        if len(self._away) > AWAY_MAX:
+        while len(self._away) > AWAY_MAX or self._kept_bytes > AWAY_BYTES_MAX:
             first, (why, _) = next(iter(self._away.items()))
             events += self._give_up(first, why)
         return events
+
+    @property
+    def _kept_bytes(self) -> int:
+        return sum(flow.sent_bytes - flow.confirmed_bytes for flow in self._away)
 
     def port_lost(self, port: Port, reason: str) -> list[Event]:
         """A shard is gone, and with it all connections that it carried."""
@@ -130,7 +143,8 @@ class Conversations:
         epoch = self._epoch(registration)
         if left is None:
             return Flow(up, epoch)
-        if (left.epoch is None) is not (epoch is None):  # registered anew, with another ``keep_s``
+        keeps_as_before = (left.epoch is None) is (epoch is None)  # it may be registered anew
+        if not (keeps_as_before and up.goes_on(left.up)):
             return Flow(up, epoch, left.arrivals)
         return left
 

@@ -260,8 +260,8 @@ class Driver:
         self.dispatch(self.session.session_lost(session))
 
     def close_sockets(self) -> None:
-        """Close all; ``context.term`` then waits for what is still to go, at most
-        ``LINGER_MS``.
+        """Close all, and end the calls that wait; ``context.term`` then waits for what is still to
+        go, at most ``LINGER_MS``.
         """
         self.closed = True
         if self.heartbeat is not None:
@@ -270,6 +270,7 @@ class Driver:
             self.unwatch(socket)
             socket.close()
         self.sockets.clear()
+        self.dispatch(self.session.close())
 
 
 class Handle:

@@ -346,7 +346,9 @@ class Flow:
             self.arrivals = Arrivals(self.peer.id, said)
         self.arrivals.bind(self.port, self.number, said)
         if known.epoch == said.epoch and not whole:
-            raise GapError(f"{known.received_datagrams} had come, it goes on at {said.datagrams}")
+            raise GapError(
+                f"{known.consumed_datagrams} were consumed, it goes on at {said.datagrams}"
+            )
 
     def receive(self, data: Datagrams) -> Datagrams:
         """Datagrams of the peer; returns those that are new.

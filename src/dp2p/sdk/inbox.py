@@ -14,8 +14,13 @@ from operator import length_hint
 
 from dp2p.records import DATAGRAM_COST, Datagrams
 from dp2p.sdk.arrivals import Arrivals
+from dp2p.sdk.port import NOWHERE
 from dp2p.sdk.types import Batch, Message
 
+LEFT_BYTES_MAX = 64 << 20
+"""Credit cost from which on what peers that have gone left behind unread is thrown away. They may
+come back each time with a new window, so without an end a slow application would keep ever more.
+"""
 _message = partial(tuple.__new__, Message)  # a third of the cost of calling the class
 
 
@@ -34,11 +39,15 @@ class Inbox:
         self._left: Iterator[bytes] = iter(())
         self._settled = 0
         "Of the open batch, counted as consumed."
+        self.cost = 0
+        "Of the batches that are not open."
+        self._shed_from = LEFT_BYTES_MAX
 
     def put(self, source: Arrivals, data: Datagrams) -> None:
         """A batch has arrived. One that costs much credit is cut, so that its beginning can be
         confirmed while the application works on the rest.
         """
+        self.cost += data.cost
         count = len(data.payloads)
         pieces = min(count, -(-data.cost // self.quarter))
         if pieces <= 1:
@@ -61,7 +70,8 @@ class Inbox:
         self._source = None
         if not self._closed:
             return None
-        self._source, self._payloads, self._types, _ = self._closed.popleft()
+        self._source, self._payloads, self._types, cost = self._closed.popleft()
+        self.cost -= cost
         self._settled = 0
         self._left = iter(self._payloads)
         peer = repeat(self._source.peer)
@@ -80,6 +90,7 @@ class Inbox:
         if not self._closed:
             return None
         source, ready, types, cost = self._closed.popleft()
+        self.cost -= cost
         source.consume(len(ready), cost)
         return source, Batch(source.peer, list(ready), types)
 
@@ -96,7 +107,25 @@ class Inbox:
         self.settle()
         self._source = None
         self._closed.clear()
+        self.cost = 0
         self.messages = iter(())
+
+    def shed(self) -> None:
+        """If very much is unread, throw away what belongs to no flow that is there. None of it was
+        confirmed: a peer that keeps it sends it again, and one that does not was told.
+        """
+        if self.cost <= self._shed_from:
+            return
+        gone = {
+            source
+            for source, *_ in self._closed
+            if source.port is NOWHERE and source is not self._source
+        }
+        self._closed = deque(batch for batch in self._closed if batch[0] not in gone)
+        for source in gone:
+            source.rewind()
+        self.cost = sum(cost for *_, cost in self._closed)
+        self._shed_from = self.cost + LEFT_BYTES_MAX
 
     def __bool__(self) -> bool:
         """Whether something is there to take."""

@@ -45,21 +45,23 @@ class Port:
         "Bytes in finished DATA records; from ``FLUSH_BYTES`` on it is time to flush."
 
     def take_messages(self) -> list[bytes]:
-        """All that is to go, as ZeroMQ messages: small records share one, large ones are not
-        copied again.
+        """All that is to go, as ZeroMQ messages: small records share one of limited size, large
+        ones are not copied again.
         """
         messages: list[bytes] = []
-        shared = self.urgent
+        shared, size = self.urgent, 0
         shared += filter(None, [arrivals.take_consumed() for arrivals in self.consumed])
         for flow in self.ready:
             for record in flow.take_records():
-                if len(record) < _SHARE_BYTES:
-                    shared.append(record)
-                    continue
-                if shared:
+                small = len(record) < _SHARE_BYTES
+                if shared and (size >= FLUSH_BYTES or not small):
                     messages.append(b"".join(shared))
-                    shared = []
-                messages.append(record)
+                    shared, size = [], 0
+                if small:
+                    shared.append(record)
+                    size += len(record)
+                else:
+                    messages.append(record)
         if shared:
             messages.append(b"".join(shared))
         self.urgent, self.ready, self.consumed, self.backlog = [], [], {}, 0

@@ -17,6 +17,7 @@ some seconds, a killed node restarted within some more.
 """
 _DOWNS_KEPT = 1024  # peers whose reason for going is remembered
 _LEFT_KEPT = 1024  # conversations without a flow whose positions are remembered
+_LIVES_KEPT = 8  # of one peer: that many of its applications may share a protocol, or be restarted
 
 
 class Gone(NamedTuple):
@@ -58,15 +59,19 @@ class Registration:
 
     def leave_behind(self, flow: Flow) -> None:
         """Remember what begins, or goes on, if this application of the peer comes back."""
-        if flow.up.application is not None:
-            self._left[flow.up.peer, flow.up.application] = flow
-        if len(self._left) > _LEFT_KEPT:
+        peer, application = flow.up.peer, flow.up.application
+        if application is None:
+            return
+        lives = [life for life in self._left if life[0] == peer]
+        if len(lives) >= _LIVES_KEPT:  # so a peer pushes out only what is its own
+            del self._left[lives[0]]
+        elif len(self._left) >= _LEFT_KEPT:
             del self._left[next(iter(self._left))]
+        self._left[peer, application] = flow
 
     def recall(self, up: Up) -> Flow | None:
-        """What was left behind of the conversation that a peer has come up for."""
-        left = self._left.pop((up.peer, up.application or ""), None)
-        return left if left is not None and up.goes_on(left.up) else None
+        """What was left behind of the conversations with an application of a peer."""
+        return self._left.pop((up.peer, up.application or ""), None)
 
     def present(self, peer: str | None = None) -> Flow | None:
         """The flow to a peer (None: any) that is there now."""

@@ -16,6 +16,7 @@ from dp2p.records import Kind, Record
 from dp2p.sdk.arrivals import GapError
 from dp2p.sdk.conversations import Conversations
 from dp2p.sdk.flow import Flow
+from dp2p.sdk.inbox import LEFT_BYTES_MAX
 from dp2p.sdk.port import Port
 from dp2p.sdk.registration import KEEP_S, Registration
 from dp2p.sdk.signals import (
@@ -43,7 +44,7 @@ from dp2p.sdk.types import (
 from dp2p.sdk.up import Up
 
 KEEP_MOST_S = 86400
-_CLOSED_KEPT = 1024  # withdrawn protocols that are remembered
+_CLOSED_KEPT = 1024  # withdrawn protocols that are remembered, unless too much of them is unread
 
 
 class Session:
@@ -64,6 +65,10 @@ class Session:
         self.ignored = 0
         "Records for flows that are gone, or of a kind not known here."
         self._lost = False
+        self._attaching: int | None = None
+        "The request for a session that was made last."
+        self._asks = False
+        "It has not left yet."
         self._subscribed = False
         self._traffic_s: float | None = None
         self._next_id = 1
@@ -98,11 +103,15 @@ class Session:
     def control_to_send(self) -> list[bytes]:
         """Control messages to go, each once."""
         outbox, self._outbox = self._outbox, []
+        self._asks = False
         return outbox
 
     def attach(self) -> int:
         """Ask for a session."""
-        return self.request(control.Attach(id=0, name=self.name, instance=self.instance))
+        request = control.Attach(id=0, name=self.name, instance=self.instance)
+        self._asks = True
+        self._attaching = self.request(request)
+        return self._attaching
 
     def register(
         self, spec: control.ProtocolSpec, keep_s: float = KEEP_S
@@ -220,6 +229,9 @@ class Session:
         """The coordinator has forgotten ``session`` (default: the present one): drop all that
         belonged to it, attach and register again.
         """
+        if self.attached is None and self._lost:
+            self._attach_again()
+            return []
         if session is not None and (self.attached is None or self.attached.session != session):
             return []
         self.attached = None
@@ -236,6 +248,14 @@ class Session:
             events += self._drop_port(port, "session_lost")
         self.attach()
         return events
+
+    def _attach_again(self) -> None:
+        """The coordinator answers, and there is no session yet: it has refused to begin one, or
+        died over the question. If it has not, what it began expires unused.
+        """
+        if not self._asks:
+            self._pending.pop(self._attaching or 0, None)
+            self.attach()
 
     # --- shards ---
 
@@ -348,6 +368,13 @@ class Session:
             registration.inbox.put(flow.arrivals, new)
             events.append(Received(registration))
 
+    def close(self) -> list[Event]:
+        """The application ends it: what waits never goes."""
+        error = RequestError("closed", "the node is closed")
+        return [
+            event for name in list(self.protocols) for event in self._close_protocol(name, error)
+        ]
+
     def _close_protocol(self, name: str, error: RequestError) -> list[Event]:
         registration = self.protocols.get(name)
         if registration is None:
@@ -356,8 +383,9 @@ class Session:
         del self.protocols[name]
         self._closed.pop(name, None)
         self._closed[name] = registration
-        if len(self._closed) > _CLOSED_KEPT:
-            del self._closed[next(iter(self._closed))]
+        unread = sum(former.inbox.cost for former in self._closed.values())
+        while len(self._closed) > _CLOSED_KEPT or unread > LEFT_BYTES_MAX:
+            unread -= self._closed.pop(next(iter(self._closed))).inbox.cost
         registration.closed = error
         return [*events, Received(registration)]
 

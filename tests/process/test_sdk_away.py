@@ -1,0 +1,80 @@
+"""Calls that wait, and peers that are away, in both APIs and over real sockets: each call ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+import dp2p
+from dp2p import blocking
+from dp2p.sdk.types import PeerDown, SendError
+from fake_node import FakeNode
+from process.nodes import PATIENCE_S
+
+HUNDRED = bytes(84)  # what costs 100 bytes of credit
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeNode]:
+    with FakeNode() as node:
+        yield node
+
+
+def test_blocking_who_only_sends_hears_that_a_peer_is_given_up(fake: FakeNode) -> None:
+    fake.window = 600
+    with blocking.attach(fake.run_dir) as node:
+        chat = node.register("chat", keep_s=0.05)
+        chat.wait_peer(timeout=PATIENCE_S)
+        chat.send("anna", HUNDRED)
+        flow = fake.flow()
+        fake.do(flow.down)
+        while chat.credit("anna") >= 100:  # it reads nothing as long as it need not wait
+            chat.send("anna", HUNDRED)
+        with pytest.raises(SendError, match="peer_down"):
+            chat.send("anna", HUNDRED, timeout=PATIENCE_S)
+
+
+def test_blocking_who_drains_hears_that_a_peer_is_given_up(fake: FakeNode) -> None:
+    with blocking.attach(fake.run_dir) as node:
+        chat = node.register("chat", keep_s=0.05)
+        chat.wait_peer(timeout=PATIENCE_S)
+        chat.send("anna", HUNDRED)
+        fake.do(fake.flow().down)
+        with pytest.raises(SendError, match="peer_down"):
+            chat.drain("anna", timeout=PATIENCE_S)
+
+
+async def test_asyncio_who_waits_hears_that_a_peer_is_given_up(fake: FakeNode) -> None:
+    fake.window = 600
+    async with asyncio.timeout(PATIENCE_S), dp2p.attach(fake.run_dir) as node:
+        chat = await node.register("chat", keep_s=0.05)
+        await chat.wait_peer()
+        calls = [
+            asyncio.create_task(chat.send_many("anna", [HUNDRED] * 10)),
+            asyncio.create_task(chat.send("anna", HUNDRED)),
+            asyncio.create_task(chat.drain()),
+        ]
+        await node.status()
+        fake.do(fake.flow().down)
+        for call in calls:
+            with pytest.raises(SendError, match="peer_down"):
+                await call
+
+
+async def test_asyncio_closing_ends_calls_that_send(fake: FakeNode) -> None:
+    fake.window = 600
+    async with asyncio.timeout(PATIENCE_S), dp2p.attach(fake.run_dir) as node:
+        chat = await node.register("chat")
+        await chat.wait_peer()
+        events = chat.events()
+        waiting = asyncio.create_task(chat.send_many("anna", [HUNDRED] * 10))
+        draining = asyncio.create_task(chat.drain())
+        await node.status()
+        await node.close()
+        for call in (waiting, draining):
+            with pytest.raises(SendError, match="closed"):
+                await call
+        (down,) = [event async for event in events if isinstance(event, PeerDown)]
+        assert (down.reason, down.unconfirmed + down.unsent) == ("closed", 10)
