@@ -6,6 +6,7 @@ Run a node that is connected to one with echo.py, then `python examples/ping.py`
 import statistics
 import time
 
+import dp2p
 from dp2p.sdk import blocking
 
 ROUNDS, TRIPS = 10, 100
@@ -21,10 +22,13 @@ def round_trip(echo: blocking.Protocol, peer: str) -> float:
 
 def main() -> None:
     with blocking.attach() as node:
-        echo = node.register("echo", version=1)
+        echo = node.register("echo", version=1, keep_s=0)
         peer = echo.wait_peer(timeout=30)
         for _ in range(ROUNDS):
-            trips = [round_trip(echo, peer.id) for _ in range(TRIPS)]
+            try:
+                trips = [round_trip(echo, peer.id) for _ in range(TRIPS)]
+            except (TimeoutError, dp2p.SendError) as error:
+                raise SystemExit(f"no echo any more: {error}") from None
             print(f"{peer.id[:12]}..  median {statistics.median(trips) * 1e6:.0f} us")
             time.sleep(1)
 

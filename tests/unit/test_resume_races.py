@@ -12,7 +12,7 @@ from dp2p.records import Epoch, Kind
 from dp2p.sdk import conversations, inbox, registration, session
 from dp2p.sdk.outgoing import Outgoing
 from dp2p.sdk.registration import Registration
-from dp2p.sdk.types import PeerDown, SessionRestored, Trouble
+from dp2p.sdk.types import PeerDown, SendError, SessionRestored, Trouble
 from scripted import Node, up_record
 
 HUNDRED = bytes(84)  # what costs 100 bytes of credit
@@ -205,3 +205,15 @@ def test_other_terms_do_not_make_us_take_anything_twice(node: Node) -> None:
     node.receive(up_record(2, types=5) + down(2))  # the peer never heard of this one
     node.receive(up_record(3) + begins(3) + data(3, b"a", b"b"))
     assert taken(protocol) == [b"a", b"b"]
+
+
+# --- errors ---
+
+
+def test_who_sends_to_a_peer_that_has_gone_gets_the_error_that_was_promised(node: Node) -> None:
+    protocol = node.register()
+    node.receive(up_record(1) + down(1))
+    for peer, code in (("anna", "peer_down"), ("nobody", "unknown_peer")):
+        with pytest.raises(SendError) as caught:
+            protocol.flow(peer)
+        assert (caught.value.code, caught.value.accepted) == (code, 0)

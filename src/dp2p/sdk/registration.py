@@ -9,6 +9,7 @@ from dp2p.errors import RequestError
 from dp2p.sdk.flow import Flow
 from dp2p.sdk.inbox import Inbox
 from dp2p.sdk.port import NOWHERE
+from dp2p.sdk.types import SendError
 from dp2p.sdk.up import Up
 
 KEEP_S = 30.0
@@ -86,16 +87,14 @@ class Registration:
             return flow
         raise self.refusal(peer)
 
-    def refusal(self, peer: str) -> RequestError:
+    def refusal(self, peer: str) -> SendError:
         """Why a peer cannot be sent to."""
         if self.closed is not None:
-            return RequestError(
-                self.closed.code, self.closed.message, protocol=self.name, peer=peer
-            )
+            return SendError(self.closed.code, self.closed.message, protocol=self.name, peer=peer)
         if gone := self.downs.get(peer):
-            return RequestError("peer_down", gone.reason, protocol=self.name, peer=peer)
+            return SendError("peer_down", gone.reason, protocol=self.name, peer=peer)
         text = "no such peer is connected for the protocol"
-        return RequestError("unknown_peer", text, protocol=self.name, peer=peer)
+        return SendError("unknown_peer", text, protocol=self.name, peer=peer)
 
     def learn(self, registered: control.Registered) -> None:
         """Take over what the node filled in."""
