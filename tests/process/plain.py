@@ -66,7 +66,7 @@ class Plain:
     """A session; ``turn`` does what there is to do."""
 
     def __init__(self, run_dir: Path, protocol: str) -> None:
-        self._context = zmq.Context.instance()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._poller = zmq.Poller()
         self._control = self._open(f"ipc://{run_dir}/control.sock")
         self._shards: dict[str, zmq.Socket[bytes]] = {}
@@ -103,7 +103,7 @@ class Plain:
 
     def turn(self, wait_s: float) -> None:
         """Read what has come, at most after so long, and beat."""
-        for socket, _ in self._poller.poll(wait_s * 1000):
+        for socket, _ in self._poller.poll(round(wait_s * 1000)):
             while socket.poll(0):
                 if socket is self._control:
                     self._on_control(json.loads(socket.recv()))
