@@ -86,7 +86,7 @@ class Applications:
 
     async def run(self) -> None:
         """Read requests, for ever."""
-        await self._router.serve(self.received)
+        await self._router.serve(self.received, self.given_up)
 
     def received(self, identity: bytes, frame: bytes) -> None:
         """One request."""
@@ -122,9 +122,12 @@ class Applications:
         for session in self._subscribed:
             self._router.send(self._identities[session], frame)
 
-    def tell(self, session: str, event: control.AnyEvent) -> None:
-        """Send an event to one session, if it is still there."""
-        if identity := self._identities.get(session):
+    def tell(self, session: str, event: control.TrafficSeen) -> None:
+        """Send a session how things stand, if it is still there. One that has not read what it was
+        sent before is left out: it will want to know how they stand then.
+        """
+        identity = self._identities.get(session)
+        if identity is not None and not self._router.behind(identity):
             self._router.send(identity, _encoder.encode(event))
 
     def expire(self, now: float) -> None:
@@ -135,6 +138,16 @@ class Applications:
             log.warning("application silent, its session ends", app=session.name)
         if over:
             self._desk.registry_changed()
+
+    def given_up(self, identity: bytes) -> None:
+        """Somebody does not read, and has missed something: its sessions end."""
+        over = [token for token, one in self._identities.items() if one == identity]
+        ended = [self._registry.name_of(token) for token in over]
+        for token in over:
+            self._registry.end(token)
+            del self._identities[token]
+        log.warning("application does not read, given up", apps=ended)
+        self._desk.registry_changed()
 
     # --- requests ---
 

@@ -15,6 +15,7 @@ from typing import Any
 from dp2p import bus, config, control, introduction, keys
 from dp2p.allowance import Shares
 from dp2p.coordinator import acquaintance, applications, desk, dialer, fabric, peers, targets
+from dp2p.coordinator.backlog import Backlogs
 from dp2p.coordinator.conversations import Misbehaved, Tell
 from dp2p.coordinator.hearing import Hearing
 from dp2p.coordinator.metering import Metering
@@ -79,7 +80,10 @@ class Node:
         run_dir = settings.node.run_dir
         self._bus = Router(self._context, config.bus_endpoint(run_dir), fabric.MESSAGE_MAX)
         self._control = Router(
-            self._context, config.control_endpoint(run_dir), applications.MESSAGE_MAX
+            self._context,
+            config.control_endpoint(run_dir),
+            applications.MESSAGE_MAX,
+            Backlogs(),
         )
         self.fabric = fabric.Fabric(self._bus, self, token(), clock)
         self.acquaintance = acquaintance.Acquaintance(
@@ -309,7 +313,7 @@ class Node:
         self.dialled(self.dialer.request(token, target, timeout_s, self._clock()))
         self._wake.set()
 
-    def _tell(self, session: str, event: control.AnyEvent) -> None:
+    def _tell(self, session: str, event: control.TrafficSeen) -> None:
         self.applications.tell(session, event)
 
     def request_find(self, token: int, wanted: Wanted, timeout_s: float) -> None:

@@ -143,6 +143,11 @@ class Registry:
         """Tokens of all sessions."""
         return self._sessions.keys()
 
+    def name_of(self, token: str) -> str | None:
+        """What the application of a session calls itself; None when there is no such session."""
+        session = self._sessions.get(token)
+        return None if session is None else session.name
+
     # --- protocols ---
 
     @property

@@ -184,6 +184,10 @@ class FakeRouter:
         self.counters = Counters()
         self.send = deliver
 
+    def behind(self, _identity: bytes) -> bool:
+        """Everybody reads."""
+        return False
+
     def close(self) -> None:
         """Nothing is open."""
 
