@@ -19,7 +19,7 @@ UNITS = {
 }
 ALLOWED = "none, or bytes a second from 1024 to 2^40, as 1500000, 10MB or 512KiB"
 
-_FORM = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]*)(?:/s)?\Z")
+_FORM = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([A-Za-z]*)(?:/s)?\Z")
 
 
 def parse_rate(text: str) -> int | None:

@@ -97,3 +97,28 @@ def test_a_session_sees_its_own_protocols(pair: Pair) -> None:
         for _ in range(2):
             seen = expect(events, Traffic)
             assert [row["protocol"] for row in seen.rows] == ["ours"]
+
+
+def test_a_limit_here_and_a_peer_that_does_not_read_look_different(pair: Pair) -> None:
+    """As the guide says of QUEUED and CREDIT: either leaves no credit, only the limit a queue."""
+    a, b = pair
+    count = 100
+    sized: dict[str, Any] = {"max_datagram": len(PAYLOAD), "window": count * COST}
+    with (
+        talking(a, b, "unread", **sized) as (unread, _),
+        talking(a, b, "capped", **sized) as (capped, _),
+        app(a) as us,
+    ):
+        us.limit("protocol", "capped", up=1024)
+        for protocol in (unread, capped):
+            protocol.send_many(b.id, [PAYLOAD] * count, timeout=PATIENCE_S)
+
+        def seen(name: str) -> dict[str, Any]:
+            return rows(b, us.traffic(name))[name]
+
+        row = a.until(lambda: seen("unread")["queued_bytes"] == 0 and seen("unread"), "no queue")
+        assert (row["credit_up"], row["wait_ms"]) == (0, 0)
+        row = a.until(lambda: seen("capped")["wait_ms"] > 100 and seen("capped"), "a wait")
+        assert row["credit_up"] == 0
+        assert row["queued_bytes"] > count * COST / 2
+        us.limit("protocol", "capped", up=None)

@@ -47,8 +47,10 @@ def top(
 
     UP is to the peer, DOWN from it, in bytes a second. QUEUED was accepted from the application
     here and is not sent; WAIT is how long what is next has waited, WAITED the longest since the
-    last look. UNREAD has come and the application here has not consumed it. CREDIT is what may be
-    sent: 0 means that the peer's application does not keep up, or that a limit there holds.
+    last look. UNREAD has come and the application here has not consumed it. CREDIT is what the
+    application here may still hand over. Near 0 with nothing QUEUED it means that the peer's
+    application does not keep up, or that a limit there holds; with much QUEUED, that a limit, the
+    line or more urgent protocols hold it back here.
     docs/guides/shares-and-limits.md says what to make of it.
 
     \b
