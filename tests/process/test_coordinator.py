@@ -11,12 +11,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
-import zmq
 
 from dp2p import bus, ids
-from dp2p.coordinator.backlog import EACH_BYTES
 from process.fakes import Coordinator, FakeApp, FakeShard
 
 KEY = ids.to_text(bytes([7]) * 32)
@@ -443,44 +440,6 @@ def test_an_application_that_leaves_without_its_replies(
         shard.incarnation = f"life-{reborn}"
         shard.hello()
     staying.heartbeat()
-
-
-def test_an_application_that_never_reads_is_given_up(
-    coordinator: Coordinator, shard: FakeShard, app_of: Callable[..., FakeApp]
-) -> None:
-    """What it is sent may not fill the coordinator; who reads notices nothing."""
-    staying, greedy = app_of(coordinator), app_of(coordinator, None)
-    greedy.socket.setsockopt(zmq.RCVHWM, 1)  # for the connection after the next line
-    endpoint = greedy.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-    greedy.socket.disconnect(endpoint)
-    greedy.socket.connect(endpoint)
-    greedy.attach("greedy").register("hoard")
-    shard.expect(bus.Registry, lambda one: bool(one.protocols))
-    for number in range(500):
-        staying.call("limit", scope="protocol", name=f"{number:064}", up=1024)
-    size = len(msgspec.json.encode(staying.call("limits")))
-    for _ in range((EACH_BYTES + (16 << 20)) // size):
-        greedy.ask("limits")
-    gone = shard.expect(bus.Registry, lambda one: not one.protocols)
-    assert [one.name for one in gone.apps] == ["app"]
-    staying.heartbeat()
-    counters = staying.call("status")["counters"]["control"]
-    assert (counters["given_up"], counters["unroutable"]) == (1, 0)
-    assert "does not read" in coordinator.log.read_text()
-
-
-def test_many_events_at_once_reach_a_slow_reader_in_order(
-    coordinator: Coordinator, shard: FakeShard, app: FakeApp
-) -> None:
-    """Far more than ZeroMQ and the kernel hold, and read only when all were said."""
-    lives = [f"life-{number}" for number in range(3000)]
-    for life in lives:
-        shard.incarnation, shard.data_endpoint = life, f"ipc:///{life}/{'x' * 200}"
-        shard.hello()
-    found = [app.event("shard_up")["endpoint"] for _ in lives]
-    assert found == [f"ipc:///{life}/{'x' * 200}" for life in lives]
-    app.heartbeat()
-    assert app.call("status")["counters"]["control"]["given_up"] == 0
 
 
 def test_sockets_are_private_and_removed_at_the_end(coordinator: Coordinator, app: FakeApp) -> None:
