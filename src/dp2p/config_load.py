@@ -171,10 +171,19 @@ def _checked(setting: Setting) -> Any:
             f"{describe(KEYS[setting.key].type)}"
         ) from None
     if setting.key in _PATHS:
-        return str(setting.base / Path(value).expanduser())
+        return _path(setting, value)
     _check_addresses(setting, value)
     _check_rates(setting, value)
     return value
+
+
+def _path(setting: Setting, value: str) -> str:
+    """Absolute, with ~ and ~USER as in a shell.  Raises: ConfigError."""
+    try:
+        return str(setting.base / Path(value).expanduser())
+    except RuntimeError:
+        text = f"{setting.origin}: {setting.key} is {value!r}; nobody has that home directory"
+        raise ConfigError(text) from None
 
 
 def _check_addresses(setting: Setting, value: Any) -> None:

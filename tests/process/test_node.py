@@ -170,7 +170,7 @@ def test_a_silent_killed_application_goes_off_the_air(
         ours.wait_peer(b.id, timeout=PATIENCE_S)
         talker.kill()
         assert expect(events, dp2p.PeerDown).unconfirmed == 0
-    assert "echo" not in [row["name"] for row in b.status()["protocols"]]
+    b.until(lambda: "echo" not in [row["name"] for row in b.status()["protocols"]], "its end")
 
 
 # --- what nobody may read ---

@@ -174,6 +174,11 @@ def test_any_variable_is_taken_or_refused_by_name(variable: str, text: str) -> N
     assert not why or variable in why
 
 
+def test_a_home_that_nobody_has() -> None:
+    with pytest.raises(ConfigError, match="DP2P_NODE_RUN_DIR.*'~no-such-user/run'.*nobody"):
+        config_load.load(env=HOME | {"DP2P_NODE_RUN_DIR": "~no-such-user/run"}, cwd=Path("/"))
+
+
 def test_every_key_says_what_it_allows() -> None:
     for key, field in config_load.KEYS.items():
         assert "another type" not in config_load.describe(field.type), key
