@@ -175,7 +175,7 @@ def test_any_variable_is_taken_or_refused_by_name(variable: str, text: str) -> N
 
 
 def test_a_home_that_nobody_has() -> None:
-    with pytest.raises(ConfigError, match="DP2P_NODE_RUN_DIR.*'~no-such-user/run'.*nobody"):
+    with pytest.raises(ConfigError, match=r"DP2P_NODE_RUN_DIR.*'~no-such-user/run'.*nobody"):
         config_load.load(env=HOME | {"DP2P_NODE_RUN_DIR": "~no-such-user/run"}, cwd=Path("/"))
 
 
