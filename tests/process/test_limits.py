@@ -104,12 +104,13 @@ def test_a_limit_here_and_a_peer_that_does_not_read_look_different(pair: Pair) -
     a, b = pair
     count = 100
     sized: dict[str, Any] = {"max_datagram": len(PAYLOAD), "window": count * COST}
+    with app(a) as us:
+        us.limit("protocol", "capped", up=1024)  # before its flows come up: they begin under it
     with (
         talking(a, b, "unread", **sized) as (unread, _),
         talking(a, b, "capped", **sized) as (capped, _),
         app(a) as us,
     ):
-        us.limit("protocol", "capped", up=1024)
         for protocol in (unread, capped):
             protocol.send_many(b.id, [PAYLOAD] * count, timeout=PATIENCE_S)
 
