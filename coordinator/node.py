@@ -96,29 +96,35 @@ class Node:
             view, random, handshake_s, first_dial, settings.limits.max_dials
         )
         self.metering = Metering(settings, self.fabric, self.registry, self._tell, wall)
+        self._join_parts()
+
+    def _join_parts(self) -> None:
+        """Who answers applications, and who hears shards: both use all that is there."""
         parts = desk.Parts(
-            settings=settings,
-            identity=identity,
+            settings=self._settings,
+            identity=self._identity,
             registry=self.registry,
             peers=self.peers,
             fabric=self.fabric,
-            store=store,
+            store=self._store,
             acquaintance=self.acquaintance,
             metering=self.metering,
             own=self._own,
             bus=self._bus,
             control=self._control,
         )
-        at_desk = desk.Desk(parts, self, self._answers, clock)
-        self.applications = applications.Applications(self._control, self.registry, at_desk, clock)
+        at_desk = desk.Desk(parts, self, self._answers, self._clock)
+        self.applications = applications.Applications(
+            self._control, self.registry, at_desk, self._clock
+        )
         self._hearing = Hearing(
             parts,
             self,
             metering=self.metering,
             dialer_=self.dialer,
             applications=self.applications,
-            clock=clock,
-            wall=wall,
+            clock=self._clock,
+            wall=self._wall,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
