@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -97,38 +97,45 @@ def tick(station: Station, run_dir: Path, stream: Stream) -> None:
 # --- applications that receive --------------------------------------------------------
 
 
-def gauge(station: Station, run_dir: Path, stream: Stream) -> None:
-    """Take all until the time it hears; tells when it came, and bytes of payload."""
-    with blocking.attach(run_dir, name=f"gauge {stream.name}") as node:
+Take = Callable[[blocking.Protocol, float], Sample]
+"Wait for what comes next, so many seconds at most.  Raises: TimeoutError."
+
+
+def _take_all(station: Station, run_dir: Path, stream: Stream, take: Take) -> None:
+    """Take until the time it hears; tells the samples."""
+    with blocking.attach(run_dir, name=f"receiver of {stream.name}") as node:
         protocol = stream.register(node)
         station.tell("ready")
         samples: list[Sample] = []
         end = _hear_time(station)
         while (left := end - time.monotonic_ns()) > 0:
             try:
-                batch = protocol.recv_many(left / NS)
+                samples.append(take(protocol, left / NS))
             except TimeoutError:
                 break
-            samples.append((time.monotonic_ns(), sum(map(len, batch.payloads))))
         _stay(station, samples)
+
+
+def _take_bytes(protocol: blocking.Protocol, timeout: float) -> Sample:
+    batch = protocol.recv_many(timeout)
+    return time.monotonic_ns(), sum(map(len, batch.payloads))
+
+
+def _take_age(protocol: blocking.Protocol, timeout: float) -> Sample:
+    message = protocol.recv(timeout)
+    (sent,) = STAMP.unpack_from(message.payload)
+    now = time.monotonic_ns()
+    return now, now - sent
+
+
+def gauge(station: Station, run_dir: Path, stream: Stream) -> None:
+    """Take all until the time it hears; tells when it came, and bytes of payload."""
+    _take_all(station, run_dir, stream, _take_bytes)
 
 
 def clock(station: Station, run_dir: Path, stream: Stream) -> None:
     """Take all until the time it hears; tells when it came, and its way in nanoseconds."""
-    with blocking.attach(run_dir, name=f"clock {stream.name}") as node:
-        protocol = stream.register(node)
-        station.tell("ready")
-        samples: list[Sample] = []
-        end = _hear_time(station)
-        while (left := end - time.monotonic_ns()) > 0:
-            try:
-                message = protocol.recv(left / NS)
-            except TimeoutError:
-                break
-            (sent,) = STAMP.unpack_from(message.payload)
-            now = time.monotonic_ns()
-            samples.append((now, now - sent))
-        _stay(station, samples)
+    _take_all(station, run_dir, stream, _take_age)
 
 
 def ignore(station: Station, run_dir: Path, stream: Stream) -> None:
