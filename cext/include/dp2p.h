@@ -18,7 +18,7 @@ typedef struct dp_node dp_node;
 typedef struct dp_engine dp_engine;
 
 enum {
-    DP_FRAME_MAX = 32768,       /* bytes of plaintext in a frame */
+    DP_FRAME_MAX = 32784,       /* bytes of plaintext in a frame: two hold a datagram of 64 KiB */
     DP_HELLO_MAX = 32000,       /* bytes of the JSON part of a handshake payload */
     DP_CONTROL_MAX = 262144,    /* bytes of a control datagram */
     DP_CONTROL_CHANNEL = 255,   /* the node's own channel on every link */

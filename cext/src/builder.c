@@ -135,20 +135,39 @@ int builder_begin(struct builder *b, const struct builder_output *out, uint16_t 
     int rc = make_room(b, out, total);
     if (rc != DP_OK)
         return rc;
-    b->total = total;
+    b->total = b->large = total;
     b->type = type;
     builder_append(b, data, len);
     return DP_OK;
 }
 
+uint8_t *builder_place(struct builder *b, struct pool *pool, size_t len) {
+    if (b->total)
+        return len <= b->total - b->have ? tail(b) : NULL;
+    if (len >= b->large || b->count == BUILDER_COUNT_MAX)
+        return NULL;
+    if (!b->buffer)
+        b->buffer = buffer_get(pool, space_for(b->large, 1));
+    size_t need = space_for((size_t)b->payload + b->large, (size_t)b->count + 1);
+    return b->buffer && need <= b->buffer->cap ? tail(b) : NULL;
+}
+
 void builder_append(struct builder *b, const uint8_t *data, size_t len) {
-    memcpy(tail(b), data, len);
+    if (data != tail(b))
+        memcpy(tail(b), data, len);
     b->have += (uint32_t)len;
     if (b->have < b->total)
         return;
     uint32_t total = b->total;
     b->total = b->have = 0;
     push_entry(b, total, b->type);
+}
+
+void builder_unplace(struct builder *b, struct pool *pool) {
+    if (b->count || b->total)
+        return;
+    buffer_put(pool, b->buffer);
+    b->buffer = NULL;
 }
 
 void builder_clear(struct builder *b, struct pool *pool) {

@@ -33,6 +33,7 @@ struct builder {
     uint32_t total;        /* of the unfinished datagram, or 0 when there is none */
     uint32_t have;         /* bytes of it so far */
     uint16_t type;         /* of it */
+    uint32_t large;        /* the latest datagram that came in pieces, or 0 */
 };
 
 /* Where finished records go. */
@@ -53,6 +54,12 @@ int builder_begin(struct builder *b, const struct builder_output *out, uint16_t 
                   uint32_t total, const uint8_t *data, size_t len);
 /* Add a piece; the caller has checked have + len <= total. */
 void builder_append(struct builder *b, const uint8_t *data, size_t len);
+/* Where the next `len` bytes of the unfinished datagram belong, or, when there is none, those of one
+ * as large as the latest that came in pieces; NULL when they have no place yet, or do not fit. Bytes
+ * that stand there already are not copied by builder_append and builder_begin. */
+uint8_t *builder_place(struct builder *b, struct pool *pool, size_t len);
+/* Nothing came there. */
+void builder_unplace(struct builder *b, struct pool *pool);
 /* Emit the complete datagrams, if any. */
 int builder_finish(struct builder *b, const struct builder_output *out);
 void builder_clear(struct builder *b, struct pool *pool);

@@ -67,7 +67,8 @@ static size_t put_piece(struct flow *f, struct item *it, uint8_t *out, size_t ro
     else
         segment_put_first(out, f->peer_number, load16(it->types + 2 * (size_t)it->index), len,
                           (uint16_t)piece);
-    if (tail && header + piece == room && piece >= TAIL_MIN && !it->blob->owned)
+    bool last = room - header - piece < NEXT_HEADER + PIECE_MIN;
+    if (tail && last && piece >= TAIL_MIN && !it->blob->owned)
         *tail = (struct tail){it->payload, piece};
     else
         memcpy(out + header, it->payload, piece);
@@ -110,6 +111,8 @@ size_t flow_fill(struct flow *f, uint8_t *out, size_t room, size_t budget, struc
         used += n;
         if (it->index == it->count)
             unlink_head(f, done);
+        if (tail && tail->len)
+            break;
     }
     *drained = !f->send.head;
     return used;

@@ -110,7 +110,8 @@ uint64_t flow_cost_sent(const struct flow *flow);
 /* Write segments of queued datagrams: at most `room` bytes, and no further datagram once `budget`
  * bytes are written. Returns bytes written; 0 when the rest of a frame is too small to bother.
  * *drained says that the queue is empty. Fully sent items are unlinked into *done. With `tail`, a piece
- * that fills the room may be left where it is: *tail says where, and it counts as written. */
+ * that fills the room, or leaves too little to bother, may be left where it is: *tail says where, it
+ * counts as written, and nothing may follow it. */
 size_t flow_fill(struct flow *flow, uint8_t *out, size_t room, size_t budget, struct item **done,
                  bool *drained, struct tail *tail);
 

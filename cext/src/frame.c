@@ -64,12 +64,12 @@ int frame_peek(struct frame_cipher *fc, const uint8_t header[FRAME_HEADER], size
     return DP_OK;
 }
 
-int frame_open(struct frame_cipher *fc, struct aead *aead, uint8_t *wire, size_t wire_len,
-               size_t *len) {
+int frame_open(struct frame_cipher *fc, struct aead *aead, uint8_t *out, const uint8_t *wire,
+               size_t wire_len, size_t *len) {
     if (fc->key_bytes >= FRAME_KEY_BYTES_MAX || fc->key_frames >= FRAME_KEY_FRAMES_MAX)
         return DP_E_REKEY;
-    uint8_t *body = wire + FRAME_HEADER;
-    int rc = cipher_open(&fc->cipher, aead, NULL, 0, body, body, wire_len - FRAME_HEADER);
+    const uint8_t *body = wire + FRAME_HEADER;
+    int rc = cipher_open(&fc->cipher, aead, NULL, 0, out, body, wire_len - FRAME_HEADER);
     if (rc != DP_OK)
         return rc;
     *len = wire_len - FRAME_OVERHEAD;

@@ -45,10 +45,11 @@ int frame_seal(struct frame_cipher *fc, struct aead *aead, uint8_t *wire, size_t
  * Errors: DP_E_FRAME when it cannot be a frame's. */
 int frame_peek(struct frame_cipher *fc, const uint8_t header[FRAME_HEADER], size_t *wire_len);
 
-/* Open the frame at `wire` in place; its plaintext is *len bytes at wire + FRAME_HEADER.
- * Errors: DP_E_AUTH, DP_E_NONCE, DP_E_REKEY when the key was used for too long. */
-int frame_open(struct frame_cipher *fc, struct aead *aead, uint8_t *wire, size_t wire_len,
-               size_t *len);
+/* Open the frame at `wire`; its plaintext is *len bytes at `out`, which is wire + FRAME_HEADER or apart
+ * from the frame. Errors: DP_E_AUTH, DP_E_NONCE, DP_E_REKEY when the key was used for too long; then
+ * what stands at `out` means nothing. */
+int frame_open(struct frame_cipher *fc, struct aead *aead, uint8_t *out, const uint8_t *wire,
+               size_t wire_len, size_t *len);
 
 /* The next key; both sides do it right behind the frame that carries a REKEY segment. */
 int frame_rekey(struct frame_cipher *fc, struct aead *aead, uint64_t now_ms);

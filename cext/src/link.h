@@ -60,6 +60,8 @@ struct link {
     struct flow **index;       /* [2 * LINK_CHANNELS]: by our number, then by the peer's; NULL until
                                  there are many */
     struct flow *control;      /* NULL until used */
+    uint16_t streaming;        /* 1 + our number of the flow whose piece was all of the latest
+                                  frame; 0: it was none */
     struct buffer *control_in; /* control datagram that arrives in pieces */
     uint32_t control_total;
     uint16_t control_type;

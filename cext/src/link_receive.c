@@ -166,34 +166,107 @@ static int on_segment(struct link *link, const struct segment *s, bool at_end, u
     }
 }
 
+static bool is_piece(const struct segment *s) {
+    return s->kind == SEGMENT_FIRST || s->kind == SEGMENT_NEXT;
+}
+
 static int on_frame(struct link *link, const uint8_t *plain, size_t len, uint64_t now_ms) {
     const uint8_t *cursor = plain, *end = plain + len;
+    link->streaming = 0;
     while (cursor < end) {
         struct segment s;
+        bool at_start = cursor == plain;
         int rc = segment_next(&cursor, end, &s);
         if (rc == DP_OK)
             rc = on_segment(link, &s, cursor == end, now_ms);
         if (rc != DP_OK)
             return rc;
+        if (at_start && cursor == end && is_piece(&s) && s.channel != DP_CONTROL_CHANNEL)
+            link->streaming = (uint16_t)(1 + s.channel);
     }
     return DP_OK;
 }
 
+/* --- pieces of large datagrams, opened where they belong --- */
+
+/* The latest frame was one piece of a large datagram, and the next one is likely to be too. It is
+ * opened so that its payload comes to stand where the builder wants it, and its header over the bytes
+ * before, which are put back. */
+struct landing {
+    uint8_t *payload; /* NULL: nothing is expected */
+    size_t header;
+    struct builder *builder;
+    uint8_t before[FIRST_HEADER];
+};
+
+static struct landing land(struct link *link, size_t plain_len) {
+    struct landing l = {0};
+    uint8_t number = (uint8_t)(link->streaming - 1);
+    struct flow *flow = link->streaming ? link_flow(link, number) : NULL;
+    if (!flow || link_buried(link, number))
+        return l;
+    l.builder = &flow->receive.builder;
+    l.header = l.builder->total ? NEXT_HEADER : FIRST_HEADER;
+    if (plain_len > l.header)
+        l.payload = builder_place(l.builder, &link->node->pool, plain_len - l.header);
+    if (l.payload)
+        memcpy(l.before, l.payload - l.header, l.header);
+    return l;
+}
+
+/* Whether what was opened is the one piece that was expected. */
+static bool landed(const struct link *link, const struct landing *l, size_t plain_len,
+                   struct segment *s) {
+    const uint8_t *cursor = l->payload - l->header, *end = cursor + plain_len;
+    return segment_next(&cursor, end, s) == DP_OK && cursor == end && s->data == l->payload &&
+           is_piece(s) && s->channel + 1 == link->streaming &&
+           (s->kind == SEGMENT_NEXT || s->total == l->builder->large);
+}
+
+static int open_to(struct link *link, uint8_t *out, const uint8_t *wire, size_t wire_len,
+                   size_t *len) {
+    int rc = frame_open(&link->ciphers[1], link->node->aead, out, wire, wire_len, len);
+    link->node->stats.frames_in += rc == DP_OK;
+    return rc;
+}
+
+static int open_landing(struct link *link, struct landing *l, uint8_t *wire, size_t wire_len,
+                        uint64_t now_ms) {
+    struct segment s;
+    size_t len;
+    uint8_t *at = l->payload - l->header;
+    int rc = open_to(link, at, wire, wire_len, &len);
+    bool expected = rc == DP_OK && landed(link, l, len, &s);
+    if (rc == DP_OK && !expected)
+        memcpy(wire + FRAME_HEADER, at, len);
+    memcpy(at, l->before, l->header);
+    if (expected)
+        return on_segment(link, &s, true, now_ms);
+    builder_unplace(l->builder, &link->node->pool);
+    return rc == DP_OK ? on_frame(link, wire + FRAME_HEADER, len, now_ms) : rc;
+}
+
+static int open_frame(struct link *link, uint8_t *wire, size_t wire_len, uint64_t now_ms) {
+    struct landing l = land(link, wire_len - FRAME_OVERHEAD);
+    if (l.payload)
+        return open_landing(link, &l, wire, wire_len, now_ms);
+    uint8_t *plain = wire + FRAME_HEADER;
+    size_t len;
+    int rc = open_to(link, plain, wire, wire_len, &len);
+    return rc == DP_OK ? on_frame(link, plain, len, now_ms) : rc;
+}
+
 /* One frame, when it is there whole; *used stays 0 when it is not. */
 static int take_frame(struct link *link, uint8_t *data, size_t len, size_t *used, uint64_t now_ms) {
-    size_t wire_len, plain_len;
+    size_t wire_len;
     *used = 0;
     if (len < FRAME_HEADER)
         return DP_OK;
     int rc = frame_peek(&link->ciphers[1], data, &wire_len);
     if (rc != DP_OK || len < wire_len)
         return rc;
-    rc = frame_open(&link->ciphers[1], link->node->aead, data, wire_len, &plain_len);
-    if (rc != DP_OK)
-        return rc;
     *used = wire_len;
-    link->node->stats.frames_in++;
-    return on_frame(link, data + FRAME_HEADER, plain_len, now_ms);
+    return open_frame(link, data, wire_len, now_ms);
 }
 
 bool link_may_read(const struct link *link) {

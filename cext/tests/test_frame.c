@@ -31,7 +31,7 @@ static int open_frame(uint8_t *in, size_t expected) {
         return rc;
     if (wire_len != FRAME_OVERHEAD + expected)
         return DP_E_FRAME;
-    rc = frame_open(&rx, aead, in, wire_len, &len);
+    rc = frame_open(&rx, aead, in + FRAME_HEADER, in, wire_len, &len);
     if (rc != DP_OK)
         return rc;
     return len == expected && memcmp(in + FRAME_HEADER, plain, len) == 0 ? DP_OK : DP_E_FRAME;
@@ -133,7 +133,7 @@ static void test_wrong_length(void) {
     seal(wire + FRAME_OVERHEAD + 100, 100);
     for (size_t wire_len = FRAME_OVERHEAD + 1; wire_len < 2 * (FRAME_OVERHEAD + 100); wire_len++) {
         memcpy(other, wire, sizeof wire);
-        int rc = frame_open(&rx, aead, other, wire_len, &len);
+        int rc = frame_open(&rx, aead, other + FRAME_HEADER, other, wire_len, &len);
         CHECK((rc == DP_OK) == (wire_len == FRAME_OVERHEAD + 100));
         if (rc == DP_OK)
             start();
@@ -254,7 +254,7 @@ static void test_nonce_limit(void) {
     uint64_t bytes = tx.key_bytes;
     CHECK(frame_seal(&tx, aead, wire, 5, NULL, 0) == DP_E_NONCE && tx.key_bytes == bytes);
     size_t len;
-    CHECK(frame_open(&rx, aead, wire, FRAME_OVERHEAD + 5, &len) == DP_E_NONCE);
+    CHECK(frame_open(&rx, aead, wire + FRAME_HEADER, wire, FRAME_OVERHEAD + 5, &len) == DP_E_NONCE);
     CHECK(tx.cipher.n == UINT64_MAX && rx.cipher.n == UINT64_MAX);
 }
 

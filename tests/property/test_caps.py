@@ -12,7 +12,7 @@ from dp2p.records import DATAGRAM_COST
 from dp2p.transport import Lift
 from star import BULK, NORMAL, URGENT, Flow, Star
 
-FRAME = 32768
+FRAME = 32784
 LARGEST = 4000
 WINDOW = 1 << 15
 RATES = st.one_of(st.just(0), st.integers(5_000, 3_000_000))
