@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "engine.h"
@@ -88,13 +89,14 @@ static void feed(struct connection *c, size_t len) {
     size_t used;
     if (link_receive(c->link, engine->rx, len, &used, engine->node->now_ms) == DP_OK &&
         used < len) {
-        c->in = buffer_get(&engine->node->pool, len - used);
+        size_t rest = len - used; /* with room for the frame that it begins */
+        c->in = buffer_get(&engine->node->pool, rest < FRAME_WIRE_MAX ? FRAME_WIRE_MAX : rest);
         if (!c->in) {
             link_fail(c->link, DP_E_MEMORY);
             return;
         }
-        c->in->len = len - used;
-        memcpy(c->in->data, engine->rx + used, len - used);
+        c->in->len = rest;
+        memcpy(c->in->data, engine->rx + used, rest);
     }
     if (c->link->state < DP_LINK_DEAD)
         update_interest(c);
@@ -112,19 +114,53 @@ static size_t take_rest(struct connection *c) {
     return len;
 }
 
+/* How many bytes came; 0, and perhaps the link's end, when none did. */
+static size_t came(struct connection *c, ssize_t n) {
+    if (n > 0)
+        return (size_t)n;
+    if (n == 0)
+        link_down(c->link, DP_E_EOF, 0);
+    else if (errno != EAGAIN && errno != EINTR)
+        link_down(c->link, DP_E_IO, (uint16_t)errno);
+    return 0;
+}
+
+/* Bytes that the frame begun in c->in still lacks; 0 when that is not what stands there. */
+static size_t lacking(const struct connection *c) {
+    const struct buffer *in = c->in;
+    size_t whole = in ? link_frame_size(c->link, in->data, in->len) : 0;
+    return whole && whole > in->len && whole <= in->cap ? whole - in->len : 0;
+}
+
+/* Read the end of that frame to where its beginning is, and what follows into the scratch. */
+static void read_behind(struct connection *c, size_t lacks) {
+    struct buffer *in = c->in;
+    struct iovec parts[] = {{in->data + in->len, lacks}, {c->engine->rx, RX_CAP - in->cap}};
+    size_t n = came(c, readv(c->source.fd, parts, 2)), used;
+    in->len += n < lacks ? n : lacks;
+    if (n < lacks || !link_may_read(c->link))
+        return;
+    c->in = NULL;
+    int rc = link_receive(c->link, in->data, in->len, &used, c->engine->node->now_ms);
+    buffer_put(&c->engine->node->pool, in);
+    if (rc == DP_OK)
+        feed(c, n - lacks);
+    else if (c->link->state < DP_LINK_DEAD)
+        update_interest(c);
+}
+
 static void read_connection(struct connection *c) {
     if (!link_may_read(c->link)) {
         update_interest(c);
         return;
     }
+    size_t lacks = lacking(c);
+    if (lacks) {
+        read_behind(c, lacks);
+        return;
+    }
     size_t have = take_rest(c), cap = c->link->established ? RX_CAP : SHAKE_CAP;
-    ssize_t n = recv(c->source.fd, c->engine->rx + have, cap - have, 0);
-    if (n > 0)
-        have += (size_t)n;
-    else if (n == 0)
-        link_down(c->link, DP_E_EOF, 0);
-    else if (errno != EAGAIN && errno != EINTR)
-        link_down(c->link, DP_E_IO, (uint16_t)errno);
+    have += came(c, recv(c->source.fd, c->engine->rx + have, cap - have, 0));
     if (have && link_may_read(c->link))
         feed(c, have);
 }

@@ -83,6 +83,8 @@ void link_free(struct link *link);
 void link_mark(struct link *link);
 /* Whether it takes bytes from the peer now. */
 bool link_may_read(const struct link *link);
+/* Bytes of the frame that begins at `data`, if that can be told yet; else 0. */
+size_t link_frame_size(const struct link *link, const uint8_t *data, size_t len);
 /* End a link because of `status`; say why to the peer when it broke a rule. */
 void link_fail(struct link *link, int status);
 /* As link_fail, with the reason the peer gave or this side gives. */

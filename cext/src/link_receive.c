@@ -269,6 +269,12 @@ static int take_frame(struct link *link, uint8_t *data, size_t len, size_t *used
     return open_frame(link, data, wire_len, now_ms);
 }
 
+size_t link_frame_size(const struct link *link, const uint8_t *data, size_t len) {
+    size_t wire_len;
+    bool known = !link->shake && link->ciphers && len >= FRAME_HEADER;
+    return known && frame_peek(&link->ciphers[1], data, &wire_len) == DP_OK ? wire_len : 0;
+}
+
 bool link_may_read(const struct link *link) {
     switch (link->state) {
     case DP_LINK_HANDSHAKE:
