@@ -1,0 +1,264 @@
+"""A lookup: who is closest to a node-ID, asked step by step, on paths that share nobody.
+
+Source: Kademlia, section 2.3; Baumgart and Mies, S/Kademlia, section 4.4, for disjoint paths. The
+start contacts are dealt to the paths, what one path is told stays on it, and nobody is asked on
+two: so a liar misleads the path that met it, and no other.
+
+Everything that is said is a claim. A key may be named at several places, and the first that
+answers counts. Who names only contacts that do not exist is soon passed over, and memory is
+bounded whatever is named.
+
+Pure, and without time: of each contact that ``ask`` gave, the caller reports ``answered`` or
+``failed``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from heapq import nsmallest
+from itertools import islice
+
+from dp2p.coordinator.discovery.chance import Random
+from dp2p.coordinator.discovery.contact import Contact
+
+K = 16
+ALPHA = 3  # asked at a time; Kademlia, section 2.3
+START_MAX = 8  # times k
+NAMED_MAX = 64  # of one answer; as many as all its parts have
+NODES_MAX = 8  # times k, known on a path; the farthest are forgotten
+ASKED_MAX = 8  # times k on a path; then it ends, whoever is still named
+PLACES_MAX = 4  # of one key
+CREDIT = 4  # contacts that do not answer, beyond those that do, and who named them is passed over
+
+
+class State(Enum):
+    """What has become of a node in this lookup."""
+
+    WAITING = auto()
+    ASKED = auto()
+    ANSWERED = auto()
+    FAILED = auto()
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    """A key that was named, on whichever paths."""
+
+    distance: int
+    contact: Contact
+    "The place that is asked, or the next to be."
+    hop: int
+    "1 for a start contact, one more than who named it for others."
+    namer: _Node | None
+    state: State = State.WAITING
+    path: _Path | None = None
+    "On which it was asked."
+    places: list[Contact] = field(default_factory=list)
+    "All that were named; those before ``contact`` did not answer."
+    listed: int = 0
+    "On how many paths it stands."
+    credit: int = CREDIT
+    "One more for each that it named and that answers, one less for each that fails."
+
+    @property
+    def doubtful(self) -> bool:
+        """Who named it has named too many that do not answer."""
+        return self.namer is not None and self.namer.credit <= 0
+
+
+@dataclass(slots=True, eq=False)
+class _Path:
+    """What was named on one path."""
+
+    nodes: list[_Node] = field(default_factory=list)
+    "Closest first, without those that failed."
+    asked: int = 0
+    under_way: int = 0
+
+    def add(self, node: _Node) -> None:
+        """Puts a node in its place, if it is not there."""
+        at = bisect_left(self.nodes, node.distance, key=_distance)
+        if at == len(self.nodes) or self.nodes[at] is not node:
+            self.nodes.insert(at, node)
+            node.listed += 1
+
+    def discard(self, node: _Node) -> None:
+        """Takes a node out, if it is there."""
+        at = bisect_left(self.nodes, node.distance, key=_distance)
+        if at < len(self.nodes) and self.nodes[at] is node:
+            del self.nodes[at]
+            node.listed -= 1
+
+
+class Lookup:
+    """The search for the ``k`` nodes closest to ``target``, beginning at ``start``."""
+
+    def __init__(
+        self,
+        target: int,
+        start: Iterable[Contact],
+        *,
+        own: int,
+        k: int = K,
+        alpha: int = ALPHA,
+        paths: int = 1,
+        random: Random,
+    ) -> None:
+        """``own``: this node's ID, which is never asked. ``alpha`` are asked at a time, and one on
+        each path at least.
+        """
+        self.target = target
+        self.enough = False
+        "Set by who looks for something and has found it: then the lookup is done."
+        self.asked = 0
+        self.failures = 0
+        self._own = own
+        self._k = k
+        self._at_a_time = -(-alpha // paths)
+        self._nodes: dict[bytes, _Node] = {}
+        self._paths = [_Path() for _ in range(paths)]
+        self._answered: list[_Node] = []
+        self._deal(start, random)
+
+    def _deal(self, start: Iterable[Contact], random: Random) -> None:
+        """Each path gets one of the closest ``paths``, one of the next, and so on."""
+        contacts = nsmallest(START_MAX * self._k, start, key=lambda one: one.id ^ self.target)
+        for first in range(0, len(contacts), len(self._paths)):
+            hand = list(self._paths)
+            random.shuffle(hand)
+            for contact, path in zip(contacts[first : first + len(hand)], hand, strict=False):
+                self._name(path, contact, None)
+
+    # --- what is to be done, and what came of it ---
+
+    def ask(self) -> list[Contact]:
+        """Whom to ask now; each counts as under way until it has answered or failed."""
+        if self.enough:
+            return []
+        found: list[Contact] = []
+        for path in self._paths:
+            for node in list(self._frontier(path)):
+                if path.under_way >= self._at_a_time or path.asked >= ASKED_MAX * self._k:
+                    break
+                if node.state is State.WAITING:
+                    node.state, node.path = State.ASKED, path
+                    path.under_way += 1
+                    path.asked += 1
+                    found.append(node.contact)
+        self.asked += len(found)
+        return found
+
+    def answered(self, contact: Contact, contacts: Iterable[Contact]) -> None:
+        """It answered, and named others."""
+        node = self._settled(contact)
+        if node is None or node.path is None:
+            return
+        node.state = State.ANSWERED
+        self._answered.append(node)
+        if node.namer:
+            node.namer.credit += 1
+        named = nsmallest(
+            self._k, islice(contacts, NAMED_MAX), key=lambda one: one.id ^ self.target
+        )
+        for one in named:
+            self._name(node.path, one, node)
+        self._trim(node.path)
+
+    def failed(self, contact: Contact) -> None:
+        """It did not answer: where else it was said to be comes next, if anywhere."""
+        node = self._settled(contact)
+        if node is None:
+            return
+        self.failures += 1
+        following = node.places[node.places.index(contact) + 1 :]
+        if following:
+            node.state, node.contact = State.WAITING, following[0]
+            return
+        node.state = State.FAILED
+        if node.namer:
+            node.namer.credit -= 1
+        for path in self._paths:
+            path.discard(node)
+
+    # --- how it stands ---
+
+    @property
+    def done(self) -> bool:
+        """Nobody is left to be asked, nor under way; or ``enough``."""
+        return self.enough or not any(map(self._goes_on, self._paths))
+
+    @property
+    def hops(self) -> int:
+        """How many had to be asked, one after the other, to be answered by the closest of the
+        result; 0 without a result.
+        """
+        return min(self._answered, key=_distance).hop if self._answered else 0
+
+    def result(self) -> list[Contact]:
+        """The ``k`` closest that answered, closest first."""
+        return [node.contact for node in nsmallest(self._k, self._answered, key=_distance)]
+
+    # --- nodes and paths ---
+
+    def _settled(self, contact: Contact) -> _Node | None:
+        """The node that was asked at this place, no longer under way; None for any other."""
+        node = self._nodes.get(contact.key)
+        if node is None or node.state is not State.ASKED or node.contact != contact:
+            return None
+        if node.path is not None:
+            node.path.under_way -= 1
+        return node
+
+    def _name(self, path: _Path, contact: Contact, namer: _Node | None) -> None:
+        """A contact is named on a path."""
+        if contact.id == self._own:
+            return
+        node = self._nodes.get(contact.key)
+        if node is None:
+            distance = contact.id ^ self.target
+            node = _Node(distance, contact, namer.hop + 1 if namer else 1, namer, places=[contact])
+            self._nodes[contact.key] = node
+        elif not self._name_again(node, contact, namer):
+            return
+        path.add(node)
+
+    def _name_again(self, node: _Node, contact: Contact, namer: _Node | None) -> bool:
+        """Whether a node that was named before is still of use."""
+        if node.doubtful:
+            node.namer = namer
+        if node.state is State.ANSWERED or contact in node.places:
+            return node.state is not State.FAILED
+        if len(node.places) >= PLACES_MAX:
+            return False
+        node.places.append(contact)
+        if node.state is State.FAILED:
+            node.state, node.contact, node.namer = State.WAITING, contact, namer
+        return True
+
+    def _trim(self, path: _Path) -> None:
+        """Forgets the farthest of a path that has too many."""
+        for node in path.nodes[NODES_MAX * self._k :]:
+            path.discard(node)
+            if not node.listed and node.state is State.WAITING:
+                del self._nodes[node.contact.key]
+
+    def _frontier(self, path: _Path) -> Iterator[_Node]:
+        """The ``k`` closest that the path knows of, but for those named by liars."""
+        return islice(
+            (one for one in path.nodes if one.state is not State.WAITING or not one.doubtful),
+            self._k,
+        )
+
+    def _goes_on(self, path: _Path) -> bool:
+        if path.under_way:
+            return True
+        if path.asked >= ASKED_MAX * self._k:
+            return False
+        return any(one.state in (State.WAITING, State.ASKED) for one in self._frontier(path))
+
+
+def _distance(node: _Node) -> int:
+    return node.distance
