@@ -14,8 +14,8 @@ Pure, and without time: of each contact that ``ask`` gave, the caller reports ``
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from bisect import insort
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from heapq import nsmallest
@@ -75,21 +75,23 @@ class _Path:
 
     nodes: list[_Node] = field(default_factory=list)
     "Closest first, without those that failed."
+    known: set[_Node] = field(default_factory=set)
+    "The same."
     asked: int = 0
     under_way: int = 0
 
     def add(self, node: _Node) -> None:
         """Puts a node in its place, if it is not there."""
-        at = bisect_left(self.nodes, node.distance, key=_distance)
-        if at == len(self.nodes) or self.nodes[at] is not node:
-            self.nodes.insert(at, node)
+        if node not in self.known:
+            self.known.add(node)
+            insort(self.nodes, node, key=_distance)
             node.listed += 1
 
     def discard(self, node: _Node) -> None:
         """Takes a node out, if it is there."""
-        at = bisect_left(self.nodes, node.distance, key=_distance)
-        if at < len(self.nodes) and self.nodes[at] is node:
-            del self.nodes[at]
+        if node in self.known:
+            self.known.remove(node)
+            self.nodes.remove(node)
             node.listed -= 1
 
 
@@ -140,14 +142,11 @@ class Lookup:
             return []
         found: list[Contact] = []
         for path in self._paths:
-            for node in list(self._frontier(path)):
-                if path.under_way >= self._at_a_time or path.asked >= ASKED_MAX * self._k:
-                    break
-                if node.state is State.WAITING:
-                    node.state, node.path = State.ASKED, path
-                    path.under_way += 1
-                    path.asked += 1
-                    found.append(node.contact)
+            while path.under_way < self._at_a_time and (node := self._next(path)):
+                node.state, node.path = State.ASKED, path
+                path.under_way += 1
+                path.asked += 1
+                found.append(node.contact)
         self.asked += len(found)
         return found
 
@@ -245,19 +244,25 @@ class Lookup:
             if not node.listed and node.state is State.WAITING:
                 del self._nodes[node.contact.key]
 
-    def _frontier(self, path: _Path) -> Iterator[_Node]:
-        """The ``k`` closest that the path knows of, but for those named by liars."""
-        return islice(
-            (one for one in path.nodes if one.state is not State.WAITING or not one.doubtful),
-            self._k,
-        )
+    def _next(self, path: _Path) -> _Node | None:
+        """Whom to ask on a path: the closest that is waiting among the ``k`` closest that it
+        knows of, but for those named by liars. None when the path has arrived.
+        """
+        if path.asked >= ASKED_MAX * self._k:
+            return None
+        closer = 0
+        for node in path.nodes:
+            if node.state is not State.WAITING:
+                closer += 1
+            elif not node.doubtful:
+                return node
+            if closer >= self._k:
+                break
+        return None
 
     def _goes_on(self, path: _Path) -> bool:
-        if path.under_way:
-            return True
-        if path.asked >= ASKED_MAX * self._k:
-            return False
-        return any(one.state in (State.WAITING, State.ASKED) for one in self._frontier(path))
+        """Whether somebody is under way, or to be asked."""
+        return path.under_way > 0 or self._next(path) is not None
 
 
 def _distance(node: _Node) -> int:
