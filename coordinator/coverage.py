@@ -74,6 +74,8 @@ class _Distances:
         "Those not taken, by log distance, with their value."
         for one in candidates:
             self._by_log.setdefault(one.bit_length(), {})[one] = GAP
+        self._best: dict[int, tuple[float, int]] = {}
+        "Of each log distance the greatest value, and whose it is; what is missing has changed."
 
     def one_of_each(self) -> list[int]:
         """The first candidate at each log distance, farthest first."""
@@ -85,13 +87,19 @@ class _Distances:
             log = peer.bit_length()
             left = self._by_log[log]
             del left[peer]
+            self._best.pop(log, None)
             for one, worth in left.items():
                 left[one] = min(worth, _part(log, one ^ peer))
 
     def best(self) -> int | None:
         """The candidate of the greatest value; None when none is left."""
-        bests = [max(left.items(), key=_worth) for left in self._by_log.values() if left]
-        return max(bests, key=lambda one: (one[1], one[0].bit_length()))[0] if bests else None
+        for log, left in self._by_log.items():
+            if left and log not in self._best:
+                one = max(left, key=left.__getitem__)
+                self._best[log] = left[one], one
+        if not self._best:
+            return None
+        return max(self._best.values(), key=_worth_then_far)[1]
 
 
 def _part(log: int, apart: int) -> float:
@@ -101,5 +109,5 @@ def _part(log: int, apart: int) -> float:
     return 2.0 ** -(log - 1 - apart.bit_length())
 
 
-def _worth(one: tuple[int, float]) -> float:
-    return one[1]
+def _worth_then_far(one: tuple[float, int]) -> tuple[float, int]:
+    return one[0], one[1].bit_length()
