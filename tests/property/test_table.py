@@ -23,10 +23,11 @@ KEYS = [
     for one in at_distance(log, amount)
 ]
 PLACES: list[Place] = [
-    *((f"11.0.{network}.{host}", 4617) for network in range(8) for host in (1, 2)),
+    *((f"11.0.{network}.{host}", 4617) for network in range(5) for host in (1, 2)),
     *((f"192.168.1.{host}", 4617) for host in range(1, 5)),
 ]
 CONTACTS = st.builds(Contact, st.sampled_from(KEYS), st.sampled_from(PLACES))
+SEVERAL = st.lists(CONTACTS, min_size=1, max_size=12)
 TARGETS = st.integers(0, (1 << 256) - 1)
 
 
@@ -63,17 +64,19 @@ class Living(RuleBasedStateMachine):
             self.steady.discard(contact.key)
             self.table.failed(contact, self.now)
 
-    @rule(contact=CONTACTS)
-    def see(self, contact: Contact) -> None:
+    @rule(contacts=SEVERAL)
+    def see(self, contacts: list[Contact]) -> None:
         self.remember()
         known = set(self.table.contacts())
-        self.table.seen(contact, self.now)
+        for contact in contacts:
+            self.table.seen(contact, self.now)
         assert set(self.table.contacts()) == known
 
-    @rule(contact=CONTACTS)
-    def answer(self, contact: Contact) -> None:
+    @rule(contacts=SEVERAL)
+    def answer(self, contacts: list[Contact]) -> None:
         self.remember()
-        self.report(contact, answers=True)
+        for contact in contacts:
+            self.report(contact, answers=True)
 
     @rule(contact=CONTACTS)
     def fail(self, contact: Contact) -> None:
