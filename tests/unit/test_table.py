@@ -267,16 +267,55 @@ def test_pings_at_boot_take_at_most_half_of_a_bucket(limits: NetworkLimits) -> N
     assert sum(one.key in found for one in nodes.contacts()) == K // 2
 
 
+CROWDS = [("198.51.100.4", "203.0.113.5"), tuple(f"198.51.{n % 2}.{n}" for n in range(200))]
+
+
+@pytest.mark.parametrize("hosts", CROWDS, ids=["two hosts", "two /24s"])
 @pytest.mark.parametrize(
     ("limits", "most"), [(NetworkLimits(), 20), (UNLIMITED, 10 * K)], ids=["on", "off"]
 )
-def test_two_hosts_with_many_identities(limits: NetworkLimits, most: int) -> None:
-    """Marcus 2018: two machines, each with as many identities as it likes, that nodes found."""
+def test_many_identities_in_two_networks(
+    hosts: tuple[str, ...], limits: NetworkLimits, most: int
+) -> None:
+    """Marcus 2018 and the false friends of 2019: so many identities, and all of them were found."""
     nodes = table(limits)
     for log in range(FAR, FAR - 10, -1):
-        for host in ("198.51.100.4", "203.0.113.5"):
-            settle(nodes, at_distance(log, K, host=host))
+        for number, one in enumerate(at_distance(log, 2 * K)):
+            nodes.answered(Contact(one.key, (hosts[number % len(hosts)], 4617)), NOW)
     assert len(nodes) == most
+
+
+@pytest.mark.parametrize(
+    ("limits", "networks", "most"),
+    [(NetworkLimits(), 2, 12), (UNLIMITED, 2, 24), (NetworkLimits(), 272, 24)],
+    ids=["on", "off", "a network for each"],
+)
+def test_a_day_of_pings(limits: NetworkLimits, networks: int, most: int) -> None:
+    """Shi 2026: 272 attackers that come again and again and answer every check, while honest nodes
+    live for hours and are found by lookups. Of each of three buckets half is for those found.
+    """
+    nodes, random = table(limits), Random(5)
+    pool = [one for log in (FAR, 255, 254) for one in at_distance(log, 160)]
+    attackers = [
+        Contact(one.key, (f"198.{51 + n % networks // 256}.{n % networks % 256}.{n % 250}", 4617))
+        for n, one in enumerate(one for at, one in enumerate(pool) if at % 160 < 91)
+    ]
+    honest = [one for at, one in enumerate(pool) if at % 160 >= 91]
+    alive = {one.key for one in attackers}
+    for minute in range(24 * 60):
+        now = NOW + 60.0 * minute
+        for one in random.sample(attackers, 10):
+            nodes.seen(one, now)
+        if minute % 60 == 0:
+            alive = {one.key for one in attackers}
+            alive |= {one.key for one in random.sample(honest, len(honest) // 2)}
+        for one in random.sample(honest, 2):
+            (nodes.answered if one.key in alive else nodes.failed)(one, now)
+        check_all(nodes, now + 59, alive)
+    bad = {one.key for one in attackers}
+    held = sum(one.key in bad for one in nodes.contacts())
+    assert held <= most
+    assert len(nodes) - held >= 3 * K // 2 - 3
 
 
 def test_what_comes_never_replaces_who_was_found() -> None:
