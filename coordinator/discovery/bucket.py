@@ -1,4 +1,4 @@
-"""One bucket of the table: its entries and their replacements; and how many a network may have."""
+"""What the table consists of: entries, buckets, and how many contacts a network may have."""
 
 from __future__ import annotations
 
@@ -128,11 +128,35 @@ class Bucket:
         return sorted(ready, key=lambda one: (one.came, -one.alive))
 
 
+@dataclass(slots=True)
+class Counters:
+    """What has happened to contacts, since the start."""
+
+    entered: int = 0
+    moved: int = 0
+    "Now answer at another place."
+    dead: int = 0
+    "Entries and replacements that stopped answering."
+    crowded: int = 0
+    "Refused: their network has its share."
+    refused: int = 0
+    "Replacements refused or replaced for lack of room."
+
+
+@dataclass(frozen=True, slots=True)
+class BucketView:
+    """A bucket, to look at."""
+
+    log_distance: int
+    entries: list[Entry]
+    replacements: int
+
+
 def came_count(entries: Iterable[Entry]) -> int:
     """How many came by themselves."""
     return sum(entry.came for entry in entries)
 
 
-def worth(entry: Entry) -> tuple[bool, bool]:
-    """What a replacement is kept for: that it answered, and then that this node found it."""
-    return entry.checked, not entry.came
+def worth(entry: Entry) -> tuple[int, bool]:
+    """What a replacement is kept for: that it answers, or did, and that this node found it."""
+    return entry.checked + (entry.checked and not entry.failures), not entry.came

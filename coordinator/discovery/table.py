@@ -8,8 +8,7 @@ What keeps it from being filled by somebody else:
 * Who comes by itself becomes a replacement at first, and gets at most half of a bucket: the other
   half is for those whom this node found.
 * An IP network gets so many places in a bucket and in all; among replacements as well.
-* A replacement is lost only to one that is worth more: who has answered does not yield to who has
-  not.
+* A replacement that has answered yields only to one that is worth more: never to who has not.
 
 Pure; ``now`` is monotonic (s).
 """
@@ -18,11 +17,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from dp2p.coordinator.discovery.bucket import (
     UNLIMITED,
     Bucket,
+    BucketView,
+    Counters,
     Crowds,
     Entry,
     NetworkLimits,
@@ -47,30 +47,6 @@ PATIENCE = (1, 2, 3)  # failures that are put up with, by how often it had answe
 DEAD_S = 300.0  # so long without an answer, and it goes even when nobody replaces it
 LIMITS = NetworkLimits()
 REFRESH_S = 3600.0  # Kademlia, section 2.3
-
-
-@dataclass(slots=True)
-class Counters:
-    """What has happened to contacts, since the start."""
-
-    entered: int = 0
-    moved: int = 0
-    "Now answer at another place."
-    dead: int = 0
-    "Entries and replacements that stopped answering."
-    crowded: int = 0
-    "Refused: their network has its share."
-    refused: int = 0
-    "Replacements refused or replaced for lack of room."
-
-
-@dataclass(frozen=True, slots=True)
-class BucketView:
-    """A bucket, to look at."""
-
-    log_distance: int
-    entries: list[Entry]
-    replacements: int
 
 
 class Table:

@@ -100,6 +100,28 @@ def test_two_are_enough_for_one_that_answered_once() -> None:
     assert new in nodes.contacts()
 
 
+def test_a_replacement_that_fails_yields_to_one_that_answers_and_others_do_not() -> None:
+    nodes = table()
+    old = at_distance(FAR, 2 * K)
+    settle(nodes, old)
+    late, later = at_distance(FAR, 2 * K + 2)[2 * K :]
+    nodes.answered(late, NOW + 1)
+    for _ in range(2):
+        nodes.remove(old.pop(0).key)
+    assert late not in nodes.contacts()
+    settle(nodes, at_distance(FAR, 2 * K + 20)[2 * K + 2 :][:2], NOW + 2)
+    assert view(nodes).replacements == K
+    nodes.failed(old[K + 3], NOW + 3)
+    nodes.seen(later, NOW + 4)
+    assert view(nodes).replacements == K
+    nodes.answered(late, NOW + 5)
+    for one in old[:K]:
+        nodes.remove(one.key)
+    assert late in nodes.contacts()
+    assert later not in nodes.contacts()
+    assert old[K + 3] not in nodes.contacts()
+
+
 def test_without_a_replacement_the_dead_stay_for_a_while() -> None:
     nodes = table()
     dead, other = at_distance(FAR, 2)
