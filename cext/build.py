@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 INCLUDE = ROOT / "cext" / "include"
 
 # In the order of their dependencies: a later header uses the names of an earlier one.
-HEADERS = ("dp2p_base.h", "dp2p_identity.h", "dp2p_noise.h", "dp2p.h")
+HEADERS = ("dp2p_base.h", "dp2p_identity.h", "dp2p_noise.h", "dp2p_packet.h", "dp2p.h")
 
 CFLAGS = (
     "-std=c11",

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "handshake.h"
+#include "noise_keys.h"
 
 struct dp_handshake {
     struct handshake hs; /* secret */
@@ -14,6 +15,7 @@ struct dp_handshake {
     uint8_t e[DP_KEY_LEN];      /* secret: the injected ephemeral key */
     uint8_t rs[DP_KEY_LEN];     /* kept at the split, which wipes `hs` */
     bool has_e, has_rs;
+    bool taken; /* the keys of the split are gone */
 };
 
 /* dp_random_fn: the injected key, or the operating system's random bytes. */
@@ -78,7 +80,12 @@ void dp_handshake_free(dp_handshake *handshake) {
 
 /* Whether the split has happened; it wipes `hs`, which then must not be asked anything. */
 static bool is_split(const struct dp_handshake *handshake) {
-    return handshake->tx.has_key;
+    return handshake->tx.has_key || handshake->taken;
+}
+
+/* Whether there are keys to seal and to open with. */
+static bool has_keys(const struct dp_handshake *handshake) {
+    return is_split(handshake) && !handshake->taken;
 }
 
 int dp_handshake_fallback(dp_handshake *handshake, const struct dp_handshake_config *config,
@@ -134,9 +141,20 @@ int dp_handshake_split(dp_handshake *handshake, uint8_t hash[64]) {
     return handshake_split(&handshake->hs, &handshake->tx, &handshake->rx, hash, NULL);
 }
 
+int noise_take_keys(dp_handshake *split, struct cipher_state *tx, struct cipher_state *rx) {
+    if (!has_keys(split))
+        return DP_E_STATE;
+    *tx = split->tx;
+    *rx = split->rx;
+    sodium_memzero(&split->tx, sizeof split->tx);
+    sodium_memzero(&split->rx, sizeof split->rx);
+    split->taken = true;
+    return DP_OK;
+}
+
 int dp_handshake_seal(dp_handshake *handshake, uint8_t *out, size_t out_cap, const uint8_t *in,
                       size_t len) {
-    if (!is_split(handshake))
+    if (!has_keys(handshake))
         return DP_E_STATE;
     if (out_cap < DP_TAG_LEN || out_cap - DP_TAG_LEN < len)
         return DP_E_SIZE;
@@ -145,7 +163,7 @@ int dp_handshake_seal(dp_handshake *handshake, uint8_t *out, size_t out_cap, con
 
 int dp_handshake_open(dp_handshake *handshake, uint8_t *out, size_t out_cap, const uint8_t *in,
                       size_t len) {
-    if (!is_split(handshake))
+    if (!has_keys(handshake))
         return DP_E_STATE;
     if (len < DP_TAG_LEN || out_cap < len - DP_TAG_LEN)
         return DP_E_SIZE;
