@@ -22,6 +22,7 @@ enum {
     DP_PACKET_ANSWER_MAX = 299,    /* and what answers it is never as large */
     DP_PACKET_FIRST_OVERHEAD = 45, /* beside the Noise message */
     DP_PACKET_SECOND_OVERHEAD = 17,
+    DP_PACKET_SEALED_PAYLOAD = 25,  /* where the sealed part begins */
     DP_PACKET_SEALED_OVERHEAD = 43, /* beside body and padding */
     DP_PACKET_RETRY_OVERHEAD = 44,  /* beside padding */
     DP_PACKET_BODY_MAX = 1237,

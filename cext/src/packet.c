@@ -91,7 +91,7 @@ static const struct kind {
     [DP_PACKET_FIRST] = {DP_PACKET_FIRST_MIN, DP_PACKET_MAX, FIRST_PAYLOAD, true, parse_first},
     [DP_PACKET_SECOND] = {SECOND_PAYLOAD + NOISE_SECOND_MIN, DP_PACKET_ANSWER_MAX, SECOND_PAYLOAD,
                           true, parse_second},
-    [DP_PACKET_SEALED] = {DP_PACKET_SEALED_OVERHEAD, DP_PACKET_MAX, PACKET_SEALED_PAYLOAD, false,
+    [DP_PACKET_SEALED] = {DP_PACKET_SEALED_OVERHEAD, DP_PACKET_MAX, DP_PACKET_SEALED_PAYLOAD, false,
                           parse_sealed},
 };
 

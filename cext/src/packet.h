@@ -4,10 +4,7 @@
 
 #include "dp2p_packet.h"
 
-enum {
-    PACKET_HEADER = DP_PACKET_NONCE_LEN + 1, /* behind nonce and kind */
-    PACKET_SEALED_PAYLOAD = PACKET_HEADER + 4 + 8
-};
+enum { PACKET_HEADER = DP_PACKET_NONCE_LEN + 1 }; /* behind nonce and kind */
 
 /* Mask, or unmask, `len` bytes behind the nonce of `packet`, in place. */
 void packet_mask(uint8_t *packet, size_t len, const uint8_t keys[DP_PACKET_KEYS_LEN]);

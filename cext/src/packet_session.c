@@ -10,12 +10,13 @@
 #include "packet.h"
 #include "replay.h"
 
-enum { BODY_AT = PACKET_SEALED_PAYLOAD + 2 };
+enum { BODY_AT = DP_PACKET_SEALED_PAYLOAD + 2 };
 
 /* Far beyond what an hour can hold, far below what the AEAD allows. */
 #define SESSION_PACKETS_MAX (UINT64_C(1) << 32)
 
 _Static_assert(BODY_AT + DP_TAG_LEN == DP_PACKET_SEALED_OVERHEAD, "layout of SEALED");
+_Static_assert((int)DP_PACKET_SEALED_PAYLOAD == (int)PACKET_HEADER + 4 + 8, "header of SEALED");
 _Static_assert(DP_PACKET_MAX - DP_PACKET_SEALED_OVERHEAD == DP_PACKET_BODY_MAX, "room for a body");
 
 struct dp_sealer {
@@ -93,31 +94,31 @@ int dp_session_seal(dp_session *session, uint8_t *out, size_t out_cap,
     out[DP_PACKET_NONCE_LEN] = DP_PACKET_SEALED;
     store32(out + PACKET_HEADER, session->index);
     store64(out + PACKET_HEADER + 4, session->sent);
-    uint8_t *plain = out + PACKET_SEALED_PAYLOAD;
+    uint8_t *plain = out + DP_PACKET_SEALED_PAYLOAD;
     store16(plain, (uint16_t)body_len);
     if (body_len > 0)
         memcpy(out + BODY_AT, body, body_len);
     memset(out + BODY_AT + body_len, 0, padding);
-    int rc = aead_seal(session->aead, session->tx, session->sent, out, PACKET_SEALED_PAYLOAD, plain,
-                       plain, 2 + body_len + padding);
+    int rc = aead_seal(session->aead, session->tx, session->sent, out, DP_PACKET_SEALED_PAYLOAD,
+                       plain, plain, 2 + body_len + padding);
     if (rc != DP_OK)
         return rc;
     session->sent++;
-    packet_mask(out, PACKET_SEALED_PAYLOAD - DP_PACKET_NONCE_LEN, session->keys);
+    packet_mask(out, DP_PACKET_SEALED_PAYLOAD - DP_PACKET_NONCE_LEN, session->keys);
     return DP_OK;
 }
 
 int dp_session_open(dp_session *session, const struct dp_packet *header, uint8_t *packet,
                     size_t len, size_t *body, size_t *body_len) {
-    if (header->kind != DP_PACKET_SEALED || header->payload != PACKET_SEALED_PAYLOAD ||
-        len < DP_PACKET_SEALED_OVERHEAD || header->payload_len != len - PACKET_SEALED_PAYLOAD)
+    if (header->kind != DP_PACKET_SEALED || header->payload != DP_PACKET_SEALED_PAYLOAD ||
+        len < DP_PACKET_SEALED_OVERHEAD || header->payload_len != len - DP_PACKET_SEALED_PAYLOAD)
         return DP_E_ARGUMENT;
     if (header->counter >= SESSION_PACKETS_MAX ||
         !replay_is_fresh(&session->replay, header->counter))
         return DP_E_NONCE;
-    uint8_t *sealed = packet + PACKET_SEALED_PAYLOAD;
-    int rc = aead_open(session->aead, session->rx, header->counter, packet, PACKET_SEALED_PAYLOAD,
-                       sealed, sealed, header->payload_len);
+    uint8_t *sealed = packet + DP_PACKET_SEALED_PAYLOAD;
+    int rc = aead_open(session->aead, session->rx, header->counter, packet,
+                       DP_PACKET_SEALED_PAYLOAD, sealed, sealed, header->payload_len);
     if (rc != DP_OK)
         return rc;
     replay_take(&session->replay, header->counter);

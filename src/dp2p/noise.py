@@ -8,6 +8,7 @@ C; this module serves key handling, discovery and the tests.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from dp2p.transport import check, ffi, lib
@@ -58,6 +59,13 @@ def identity_static_public(public_key: bytes) -> bytes:
     key = _fixed(public_key, KEY_BYTES, "a public key")
     check(lib.dp_identity_static_public(out, key), "converting a public key")
     return bytes(out)
+
+
+def identity_matches(public_key: bytes, static_public: bytes) -> bool:
+    """Whether an X25519 public key belongs to an Ed25519 one, or to its negative."""
+    key = _fixed(public_key, KEY_BYTES, "a public key")
+    static = _fixed(static_public, KEY_BYTES, "a static key")
+    return bool(lib.dp_identity_matches(key, static))
 
 
 def node_id(public_key: bytes) -> bytes:
@@ -135,6 +143,7 @@ def aead_open(provider: str, key: bytes, nonce: int, ad: bytes, ciphertext: byte
 # --- handshakes ---
 
 
+@cache
 def patterns() -> dict[str, int]:
     """Number by name of every pattern in the table of src/patterns.c."""
     return {
@@ -174,7 +183,8 @@ class Handshake:
         config, _alive = _config(pattern, initiator, prologue, provider, keys)
         made = ffi.new("dp_handshake **")
         check(lib.dp_handshake_new(made, config), f"starting {pattern}")
-        self._handle = ffi.gc(made[0], lib.dp_handshake_free)
+        self.handle = ffi.gc(made[0], lib.dp_handshake_free)
+        "The handshake in C, for ``packets``, which takes its keys."
 
     def fallback(
         self,
@@ -191,13 +201,13 @@ class Handshake:
         keys = {"s": s, "e": e}
         config, _alive = _config("XXfallback", self._initiator, prologue, "auto", keys)
         key = ffi.NULL if re is None else _fixed(re, KEY_BYTES, "re")
-        check(lib.dp_handshake_fallback(self._handle, config, key), "falling back")
+        check(lib.dp_handshake_fallback(self.handle, config, key), "falling back")
 
     def write(self, payload: bytes = b"") -> bytes:
         """The next message, carrying ``payload``.  Shape: len(payload) + :attr:`overhead`."""
         out = ffi.new("uint8_t[]", len(payload) + self.overhead)
         length = ffi.new("size_t *")
-        status = lib.dp_handshake_write(self._handle, out, len(out), length, payload, len(payload))
+        status = lib.dp_handshake_write(self.handle, out, len(out), length, payload, len(payload))
         check(status, "writing a handshake message")
         return bytes(ffi.buffer(out, length[0]))
 
@@ -205,59 +215,59 @@ class Handshake:
         """The payload of the peer's next message.  Shape: len(message) - :attr:`overhead`."""
         out = ffi.new("uint8_t[]", len(message))
         length = ffi.new("size_t *")
-        status = lib.dp_handshake_read(self._handle, out, len(out), length, message, len(message))
+        status = lib.dp_handshake_read(self.handle, out, len(out), length, message, len(message))
         check(status, "reading a handshake message")
         return bytes(ffi.buffer(out, length[0]))
 
     @property
     def overhead(self) -> int:
         """Bytes that the next message adds to its payload; 0 when there is none."""
-        return int(lib.dp_handshake_overhead(self._handle))
+        return int(lib.dp_handshake_overhead(self.handle))
 
     @property
     def finished(self) -> bool:
         """Whether every message has been exchanged."""
-        return bool(lib.dp_handshake_finished(self._handle))
+        return bool(lib.dp_handshake_finished(self.handle))
 
     @property
     def our_turn(self) -> bool:
         """Whether this side writes the next message."""
-        return bool(lib.dp_handshake_our_turn(self._handle))
+        return bool(lib.dp_handshake_our_turn(self.handle))
 
     @property
     def remote_static(self) -> bytes:
         """The peer's X25519 public key.  Raises: TransportError "state" while it is unknown."""
         out = ffi.new("uint8_t[]", KEY_BYTES)
-        check(lib.dp_handshake_remote_static(self._handle, out), "reading the remote static key")
+        check(lib.dp_handshake_remote_static(self.handle, out), "reading the remote static key")
         return bytes(out)
 
     def split(self) -> bytes:
         """Key the transport; return the handshake hash (64 bytes), the channel binding."""
         out = ffi.new("uint8_t[]", HASH_BYTES)
-        check(lib.dp_handshake_split(self._handle, out), "splitting a handshake")
+        check(lib.dp_handshake_split(self.handle, out), "splitting a handshake")
         return bytes(out)
 
     def seal(self, plaintext: bytes) -> bytes:
         """The next transport message.  Shape: len(plaintext) + 16."""
         out = ffi.new("uint8_t[]", len(plaintext) + TAG_BYTES)
-        status = lib.dp_handshake_seal(self._handle, out, len(out), plaintext, len(plaintext))
+        status = lib.dp_handshake_seal(self.handle, out, len(out), plaintext, len(plaintext))
         check(status, "sealing a transport message")
         return bytes(out)
 
     def open(self, ciphertext: bytes) -> bytes:
         """The plaintext of the peer's next transport message; a refused one moves no nonce."""
         out = ffi.new("uint8_t[]", max(len(ciphertext) - TAG_BYTES, 0))
-        status = lib.dp_handshake_open(self._handle, out, len(out), ciphertext, len(ciphertext))
+        status = lib.dp_handshake_open(self.handle, out, len(out), ciphertext, len(ciphertext))
         check(status, "opening a transport message")
         return bytes(out)
 
     def rekey_tx(self) -> None:
         """Replace the sending key.  Source: Noise 4.2 and 11.3."""
-        check(lib.dp_handshake_rekey_tx(self._handle), "rekeying")
+        check(lib.dp_handshake_rekey_tx(self.handle), "rekeying")
 
     def rekey_rx(self) -> None:
         """Replace the receiving key.  Source: Noise 4.2 and 11.3."""
-        check(lib.dp_handshake_rekey_rx(self._handle), "rekeying")
+        check(lib.dp_handshake_rekey_rx(self.handle), "rekeying")
 
 
 def _config(
