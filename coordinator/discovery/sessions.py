@@ -171,23 +171,20 @@ class Sessions:
         """Do what is due."""
         datagrams: list[Datagram] = []
         events, self._owed = self._owed, []
-        while self._due and self._due[0][0] <= now:
-            at, number = heapq.heappop(self._due)
-            pending = self._numbered.get(number)
-            if isinstance(pending, Pending) and pending.next_at == at:
-                if pending.sends <= len(self._limits.resend_s) - 1:
-                    self.counters.resent += 1
-                    datagrams.append(self._send_first(pending, now))
-                else:
-                    events.append(self._give_up(pending))
+        while (pending := self._next_due()) is not None and pending.next_at <= now:
+            if pending.sends < len(self._limits.resend_s):
+                self.counters.resent += 1
+                datagrams.append(self._send_first(pending, now))
+            else:
+                events.append(self._give_up(pending))
         self._expire(now)
         return self._sent(datagrams), events
 
     def next_deadline(self) -> float | None:
         """When to call ``run`` next; None while nothing is due ever."""
         times = [0.0] if self._owed else []
-        if self._due:
-            times.append(self._due[0][0])
+        if (pending := self._next_due()) is not None:
+            times.append(pending.next_at)
         if self._halves.oldest is not None:
             times.append(self._half(self._halves.oldest).session.born + self._limits.half_s)
         if self._sessions.oldest is not None:
@@ -236,6 +233,16 @@ class Sessions:
         pending.sends += 1
         heapq.heappush(self._due, (pending.next_at, pending.number))
         return self._shaker.first(pending), pending.contact.place
+
+    def _next_due(self) -> Pending | None:
+        """The handshake that something is to be done about first."""
+        while self._due:
+            at, number = self._due[0]
+            pending = self._numbered.get(number)
+            if isinstance(pending, Pending) and pending.next_at == at:
+                return pending
+            heapq.heappop(self._due)
+        return None
 
     def _give_up(self, pending: Pending) -> Unreachable:
         self.counters.unanswered += 1
