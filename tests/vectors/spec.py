@@ -17,14 +17,14 @@ REMOTE = {"i": Place("192.0.2.1", 50000), "r": Place("192.0.2.2", 4617)}
 "Where the other side sees each."
 
 
-def blocks(mark: str) -> list[tuple[str, str]]:
+def blocks(mark: str, text: str = SPEC) -> list[tuple[str, str]]:
     """What stands behind the mark, and the body, of each fenced block with that mark."""
-    return re.findall(rf"^```{mark} ?(.*)\n((?:.*\n)*?)```$", SPEC, re.MULTILINE)
+    return re.findall(rf"^```{mark} ?(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE)
 
 
-def table(heading: str) -> list[list[str]]:
+def table(heading: str, text: str = SPEC) -> list[list[str]]:
     """Cells of the first table behind a heading, without its head and without backticks."""
-    section = SPEC.split(f"\n{heading}\n", 1)[1]
+    section = text.split(f"\n{heading}\n", 1)[1]
     lines = section[section.index("\n|") + 1 :].split("\n\n")[0].splitlines()
     return [[cell.strip().replace("`", "") for cell in line.split("|")[1:-1]] for line in lines[2:]]
 
@@ -35,11 +35,11 @@ def section(number: int) -> str:
     return " ".join(found.split())
 
 
-def _read_vectors() -> dict[str, str]:
+def read_vectors(text: str = SPEC) -> dict[str, str]:
     """Name -> value; lines that begin with a space go on with the value before."""
     found: dict[str, str] = {}
     name = ""
-    for _, body in blocks("vector"):
+    for _, body in blocks("vector", text):
         for line in body.splitlines():
             rest = line
             if not line.startswith(" "):
@@ -49,7 +49,7 @@ def _read_vectors() -> dict[str, str]:
     return found
 
 
-VECTORS = _read_vectors()
+VECTORS = read_vectors()
 
 
 def value(name: str) -> bytes:
