@@ -18,6 +18,7 @@ class Group(StrEnum):
     HANDSHAKES = "handshakes"
     MEMORY = "memory"
     SHARES = "shares"
+    DISCOVERY = "discovery"
 
 
 # Units. MB = 10^6 bytes, GB = 10^9 bytes of payload; KiB = 1024 bytes; CPU = user + system, all
@@ -32,6 +33,8 @@ CONNECTIONS_PER_S = "connections/s"
 CPU_MS_PER_CONNECTION = "CPU ms/connection"
 HANDSHAKES_PER_S = "handshakes/s"
 CPU_US_PER_HANDSHAKE = "CPU µs"
+PACKETS_PER_S = "packets/s"
+CPU_US_PER_PACKET = "CPU µs/packet"
 OF_X25519 = "of X25519"
 OF_XX = "of XX"
 KIB_PER_CONNECTION = "KiB/connection"
@@ -182,6 +185,22 @@ CAP_PROTOCOL_UP, CAP_PROTOCOL_DOWN, CAP_NODE_UP, CAP_NODE_DOWN = (
     for scope in ("protocol", "node")
     for way in ("up", "down")
 )
+DISCOVERY_HANDSHAKES = Case(
+    "discovery-handshakes",
+    Group.DISCOVERY,
+    "discovery, handshakes in memory",
+    CPU_US_PER_HANDSHAKE,
+    HANDSHAKES_PER_S,
+    more_is_better=False,
+)
+DISCOVERY_PACKETS = Case(
+    "discovery-packets",
+    Group.DISCOVERY,
+    "discovery, sealed packets in memory",
+    CPU_US_PER_PACKET,
+    PACKETS_PER_S,
+    more_is_better=False,
+)
 CASES = (
     BULK_64K,
     BULK_1M,
@@ -206,6 +225,8 @@ CASES = (
     CAP_PROTOCOL_DOWN,
     CAP_NODE_UP,
     CAP_NODE_DOWN,
+    DISCOVERY_HANDSHAKES,
+    DISCOVERY_PACKETS,
 )
 
 

@@ -26,6 +26,7 @@ MODULES = (
     "shard_idle",
     "application",
     "shares",
+    "discovery",
 )
 
 
