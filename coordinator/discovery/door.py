@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import lru_cache
 
 from dp2p import noise, packets
 from dp2p.allowance import Allowance, Shares
@@ -18,6 +19,7 @@ from dp2p.coordinator.discovery.contact import Place
 from dp2p.coordinator.discovery.session_types import Limits
 from dp2p.networks import is_local, network_of
 
+HOSTS_MAX = 4096
 SITE_PREFIX = 64  # of an IPv6 address: who has one of these has them all
 
 
@@ -29,12 +31,19 @@ class Verdict(Enum):
     SILENCE = auto()
 
 
-def address_of(host: str) -> str:
-    """An IPv4 address, or the /64 of an IPv6 address."""
+@lru_cache(HOSTS_MAX)
+def groups_of(host: str) -> tuple[str, str, bool]:
+    """The address by which ``host`` is counted, its network, and whether it is of this site.
+
+    The address is an IPv4 address or a /64. Reading addresses costs as much as unmasking, hence the
+    memory of those seen lately.
+    """
     address = ipaddress.ip_address(host)
-    if address.version == 4:
-        return host
-    return str(ipaddress.ip_network((address, SITE_PREFIX), strict=False))
+    if address.version == 6:
+        counted = str(ipaddress.ip_network((address, SITE_PREFIX), strict=False))
+    else:
+        counted = host
+    return counted, network_of(host), is_local(host)
 
 
 class Door:
@@ -55,9 +64,8 @@ class Door:
 
     def groups(self, host: str) -> tuple[str | None, str | None]:
         """The address and the network by which ``host`` is counted; None: not at all."""
-        if not self._limits.local and is_local(host):
-            return None, None
-        return address_of(host), network_of(host)
+        address, network, local = groups_of(host)
+        return (None, None) if local and not self._limits.local else (address, network)
 
     def ask(self, cookie: bytes, source: Place, now: float) -> Verdict:
         """What to do with a message 1 that came from ``source``."""
