@@ -159,7 +159,7 @@ class Sessions:
     def _take(self, data: bytes, source: Place, now: float) -> tuple[list[Datagram], list[Event]]:
         match self._parser.parse(data):
             case Sealed() as packet:
-                return [], self._on_sealed(packet, source, now)
+                return self._on_sealed(packet, source, now)
             case Second() as packet:
                 return self._on_second(packet, source, now)
             case First() as packet:
@@ -285,8 +285,12 @@ class Sessions:
         self.counters.established_out += 1
         self._keep(pending.number, session)
         event = Established(session.contact, answer.hello, True, place_of(answer.seen))
+        return self._release(pending, session), [event]
+
+    def _release(self, pending: Pending, session: Session) -> list[Datagram]:
+        """What waited for a handshake, in the session that there is now."""
         sealed = [self._seal(session, body) for body in pending.waiting]
-        return [(packet, source) for packet in sealed if packet is not None], [event]
+        return [(packet, session.contact.place) for packet in sealed if packet is not None]
 
     # --- handshakes that others begin ---------------------------------------------------------
 
@@ -332,7 +336,9 @@ class Sessions:
 
     # --- sessions -----------------------------------------------------------------------------
 
-    def _on_sealed(self, packet: Sealed, source: Place, now: float) -> list[Event]:
+    def _on_sealed(
+        self, packet: Sealed, source: Place, now: float
+    ) -> tuple[list[Datagram], list[Event]]:
         found = self._numbered.get(packet.index)
         if found is None or isinstance(found, Pending):
             raise Refusal("unknown")
@@ -345,19 +351,31 @@ class Sessions:
             body = session.keys.open(packet)
         except Refused as error:
             raise Refusal(REFUSED[error.name]) from None
-        events = self._prove(packet.index, found) if isinstance(found, Half) else []
+        datagrams: list[Datagram] = []
+        events: list[Event] = []
+        if isinstance(found, Half):
+            datagrams, events = self._prove(packet.index, found)
         self._heard(packet.index, session, now)
         if body:
             self.counters.delivered += 1
             events.append(Delivered(session.contact, body))
-        return events
+        return datagrams, events
 
-    def _prove(self, number: int, half: Half) -> list[Event]:
-        """The initiator has shown that it received message 2 where it says it is."""
+    def _prove(self, number: int, half: Half) -> tuple[list[Datagram], list[Event]]:
+        """The initiator has shown that it received message 2 where it says it is.
+
+        What waits for a handshake of this side need not wait any more: that may never be answered,
+        when the contact is behind a NAT.
+        """
+        session = half.session
         self._halves.remove(number)
         self.counters.established_in += 1
-        self._keep(number, half.session)
-        return [Established(half.session.contact, half.hello, False, None)]
+        self._keep(number, session)
+        datagrams: list[Datagram] = []
+        if (pending := self._pairs[session.contact].pending) is not None:
+            self._end(pending)
+            datagrams = self._release(pending, session)
+        return datagrams, [Established(session.contact, half.hello, False, None)]
 
     def _heard(self, number: int, session: Session, now: float) -> None:
         session.used = now

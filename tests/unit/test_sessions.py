@@ -87,6 +87,19 @@ def test_two_that_shake_hands_at_once_read_each_other() -> None:
     assert a.sessions.sizes.sessions == b.sessions.sizes.sessions == 2
 
 
+def test_who_cannot_be_reached_is_spoken_to_when_it_comes() -> None:
+    """As behind a NAT: nothing gets to ``b`` but what answers it."""
+    world, a, b = pair()
+    a.send(b, b"waits")
+    world.settle(lost=lambda source, _: source == a.place)
+    b.send(a, b"I am here", 1.0)
+    world.settle(1.0)
+    assert (a.bodies, b.bodies) == ([b"I am here"], [b"waits"])
+    assert a.sessions.sizes.pending == 0
+    a.run(100.0)
+    assert not any(isinstance(event, Unreachable) for event in a.events)
+
+
 @pytest.mark.parametrize("body", [b"", bytes(1238)])
 def test_a_body_fits_into_a_packet(body: bytes) -> None:
     _, a, b = pair()
