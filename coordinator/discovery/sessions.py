@@ -7,7 +7,6 @@ is right in every respect; each reason has its counter. All that is held is boun
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -34,6 +33,7 @@ from dp2p.coordinator.discovery.session_types import (
     Sizes,
     Unreachable,
 )
+from dp2p.coordinator.discovery.under_way import UnderWay
 from dp2p.errors import TransportError
 from dp2p.keys import Identity
 from dp2p.packets import (
@@ -100,10 +100,7 @@ class Sessions:
         self._pairs: dict[Contact, Pair] = {}
         self._sessions = Held(limits.sessions, [limits.sessions_of_network])
         self._halves = Held(limits.halves, [limits.halves_of_address, limits.halves_of_network])
-        self._shaking: dict[Place, list[Pending]] = {}
-        self._pending_count = 0
-        self._due: list[tuple[float, int]] = []
-        "When which handshake is to be sent again or given up; those that are over are skipped."
+        self._under_way = UnderWay(limits.resend_s)
         self._ephemerals: dict[bytes, int] = {}
         "Of message 1's that were answered, oldest first, and the half that each made."
         self._owed: list[Event] = []
@@ -171,19 +168,19 @@ class Sessions:
         """Do what is due."""
         datagrams: list[Datagram] = []
         events, self._owed = self._owed, []
-        while (pending := self._next_due()) is not None and pending.next_at <= now:
-            if pending.sends < len(self._limits.resend_s):
+        while (pending := self._under_way.next()) is not None and pending.next_at <= now:
+            if self._under_way.is_spent(pending):
+                events.append(self._give_up(pending))
+            else:
                 self.counters.resent += 1
                 datagrams.append(self._send_first(pending, now))
-            else:
-                events.append(self._give_up(pending))
         self._expire(now)
         return self._sent(datagrams), events
 
     def next_deadline(self) -> float | None:
         """When to call ``run`` next; None while nothing is due ever."""
         times = [0.0] if self._owed else []
-        if (pending := self._next_due()) is not None:
+        if (pending := self._under_way.next()) is not None:
             times.append(pending.next_at)
         if self._halves.oldest is not None:
             times.append(self._half(self._halves.oldest).session.born + self._limits.half_s)
@@ -195,7 +192,7 @@ class Sessions:
     def sizes(self) -> Sizes:
         """How much is held now."""
         return Sizes(
-            len(self._sessions), len(self._halves), self._pending_count, len(self._ephemerals)
+            len(self._sessions), len(self._halves), len(self._under_way), len(self._ephemerals)
         )
 
     # --- handshakes that this node begins -----------------------------------------------------
@@ -209,9 +206,8 @@ class Sessions:
         self.counters.initiated += 1
         pending.waiting.append(body)
         self._numbered[pending.number] = pending
-        self._pending_count += 1
         self._pairs.setdefault(contact, Pair()).pending = pending
-        self._shaking.setdefault(contact.place, []).append(pending)
+        self._under_way.add(pending)
         return self._sent([self._send_first(pending, now)])
 
     def _open(self, contact: Contact) -> Pending | None:
@@ -219,7 +215,7 @@ class Sessions:
         if contact.key == self._shaker.public:
             self.counters.itself += 1
             return None
-        if self._pending_count >= self._limits.pending:
+        if len(self._under_way) >= self._limits.pending:
             self.counters.limited += 1
             return None
         try:
@@ -229,20 +225,8 @@ class Sessions:
             return None
 
     def _send_first(self, pending: Pending, now: float) -> Datagram:
-        pending.next_at = now + self._limits.resend_s[pending.sends]
-        pending.sends += 1
-        heapq.heappush(self._due, (pending.next_at, pending.number))
+        self._under_way.sent(pending, now)
         return self._shaker.first(pending), pending.contact.place
-
-    def _next_due(self) -> Pending | None:
-        """The handshake that something is to be done about first."""
-        while self._due:
-            at, number = self._due[0]
-            pending = self._numbered.get(number)
-            if isinstance(pending, Pending) and pending.next_at == at:
-                return pending
-            heapq.heappop(self._due)
-        return None
 
     def _give_up(self, pending: Pending) -> Unreachable:
         self.counters.unanswered += 1
@@ -253,17 +237,13 @@ class Sessions:
 
     def _end(self, pending: Pending) -> None:
         del self._numbered[pending.number]
-        self._pending_count -= 1
         self._pairs[pending.contact].pending = None
-        others = self._shaking[pending.contact.place]
-        others.remove(pending)
-        if not others:
-            del self._shaking[pending.contact.place]
+        self._under_way.remove(pending)
 
     def _on_retry(self, data: bytes, source: Place) -> list[Datagram]:
         """What is no packet may be a cookie, for one of the handshakes with its place."""
         if len(data) <= ANSWER_MAX:
-            for pending in self._shaking.get(source, [])[-RETRY_TRIES:]:
+            for pending in self._under_way.with_place(source)[-RETRY_TRIES:]:
                 cookie = retry_open(pending.keys, pending.ephemeral, data)
                 if cookie is not None and pending.retries_left > 0:
                     self.counters.cookies_taken += 1
