@@ -61,6 +61,8 @@ __all__ = [
 ]
 
 RETRY_TRIES = 4  # handshakes with one place that a packet from it is tried against
+NO_PACKET = {type(None): "garbage", Sealed: "unknown", Second: "unasked"}
+"Why what is no cookie either is dropped."
 REFUSED = {"nonce": "repeated", "auth": "forged", "frame": "malformed"}
 
 
@@ -155,14 +157,14 @@ class Sessions:
 
     def _take(self, data: bytes, source: Place, now: float) -> tuple[list[Datagram], list[Event]]:
         match self._parser.parse(data):
-            case Sealed() as packet:
+            case Sealed() as packet if packet.index in self._numbered:
                 return self._on_sealed(packet, source, now)
-            case Second() as packet:
+            case Second() as packet if packet.index in self._numbered:
                 return self._on_second(packet, source, now)
             case First() as packet:
                 return self._on_first(packet, source, now), []
-            case None:
-                return self._on_retry(data, source), []
+            case found:
+                return self._on_retry(data, source, NO_PACKET[type(found)]), []
 
     def run(self, now: float) -> tuple[list[Datagram], list[Event]]:
         """Do what is due."""
@@ -240,8 +242,11 @@ class Sessions:
         self._pairs[pending.contact].pending = None
         self._under_way.remove(pending)
 
-    def _on_retry(self, data: bytes, source: Place) -> list[Datagram]:
-        """What is no packet may be a cookie, for one of the handshakes with its place."""
+    def _on_retry(self, data: bytes, source: Place, otherwise: str) -> list[Datagram]:
+        """What is no packet, or of no session, may be a cookie for a handshake with its place.
+
+        Random bytes look like a packet now and then. Raises: Refusal, for ``otherwise``.
+        """
         if len(data) <= ANSWER_MAX:
             for pending in self._under_way.with_place(source)[-RETRY_TRIES:]:
                 cookie = retry_open(pending.keys, pending.ephemeral, data)
@@ -250,7 +255,7 @@ class Sessions:
                     pending.retries_left -= 1
                     pending.cookie = cookie
                     return [(self._shaker.first(pending), source)]
-        raise Refusal("garbage")
+        raise Refusal(otherwise)
 
     def _on_second(
         self, packet: Second, source: Place, now: float

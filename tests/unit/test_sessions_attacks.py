@@ -205,6 +205,25 @@ def test_half_sessions_are_bounded_by_address_network_and_in_all() -> None:
     assert victim.sessions.counters.halves_evicted > 0
 
 
+def test_a_cookie_that_looks_like_another_packet() -> None:
+    """As random bytes do, one time in a hundred."""
+    world, a, b = pair()
+    a.send(b, b"x")
+    a.out = []
+    (pending,) = a.sessions._under_way.with_place(b.place)
+    kinds = set()
+    for n in range(10_000):
+        nonce = world.random.randbytes(packets.NONCE_BYTES)
+        retry = packets.retry(pending.keys, pending.ephemeral, nonce, bytes([n % 256] * 16), 0)
+        found = a.sessions._parser.parse(retry)
+        if found is not None and type(found) not in kinds:
+            kinds.add(type(found))
+            assert len(a.take(retry, b.place)) == 1
+            assert pending.cookie == bytes([n % 256] * 16)
+    assert packets.Sealed in kinds
+    assert a.sessions.counters.unknown == 0
+
+
 def test_cookies_are_for_one_place_and_for_a_while() -> None:
     world = World()
     limits = Limits(calm=(1, 1e9), cookie_s=100.0)
