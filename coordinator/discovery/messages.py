@@ -7,7 +7,9 @@ is dropped and counted. A request's number comes back in its answer.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -20,6 +22,7 @@ BODY_MAX = 1100  # bytes of a message: a signed record of 1024 fits, and a packe
 CONTACTS_MAX = 16  # in one message; as many IPv6 contacts fit
 PARTS_MAX = 4  # messages that answer one request
 PROTOCOLS_MAX = 8  # adverts in one message
+REMEMBERED = 8192  # conversions that are kept: the same contacts are told again and again
 MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -152,11 +155,17 @@ def decode(body: bytes) -> Message:
         raise MessageError(f"discovery message: {error}") from None
 
 
+def topic(name: str) -> bytes:
+    """The identifier of a protocol: where in the space of node-IDs its adverts are kept."""
+    return hashlib.blake2b(name.encode(), digest_size=32, key=b"dp2p topic").digest()
+
+
 def at(place: Place) -> At:
     """The wire's form of a place."""
     return At(ipaddress.ip_address(place[0]).packed, place[1])
 
 
+@lru_cache(maxsize=REMEMBERED)
 def place(said: At | Named) -> Place | None:
     """The place that is meant; None when its address has neither 4 nor 16 bytes."""
     if len(said.address) not in (4, 16):
@@ -164,6 +173,14 @@ def place(said: At | Named) -> Place | None:
     return str(ipaddress.ip_address(said.address)), said.port
 
 
+@lru_cache(maxsize=REMEMBERED)
 def named(contact: Contact) -> Named:
     """The wire's form of a contact."""
     return Named(contact.key, ipaddress.ip_address(contact.place[0]).packed, contact.place[1])
+
+
+@lru_cache(maxsize=REMEMBERED)
+def contact(said: Named) -> Contact | None:
+    """The contact that is meant; None when it has no place."""
+    where = place(said)
+    return None if where is None else Contact(said.key, where)

@@ -1,0 +1,158 @@
+"""Lookups under way: each asks, hears, asks closer ones, and ends.
+
+Source: docs/spec/discovery.md, "Lookups". Those that others wait for are bounded and queue; those
+of discovery itself run beside them, a few at a time, so that neither starves the other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dp2p.coordinator.discovery.actions import Action, DiscoveryBusy, Result
+from dp2p.coordinator.discovery.asking import Asking
+from dp2p.coordinator.discovery.contact import ID_BITS, Contact
+from dp2p.coordinator.discovery.lookup import Lookup
+from dp2p.coordinator.discovery.messages import Answer, Find, FindProtocol
+from dp2p.coordinator.discovery.requests import Make
+
+RUNNING_MAX = 32
+QUEUE_MAX = 256
+WANTED = 16  # contacts, in a result; k
+
+Ended = Callable[[Result, float], list[Action]]
+Heard = Callable[[Contact, list[Answer], float], list[Action]]
+
+
+@dataclass(slots=True, eq=False)
+class Walk:
+    """One lookup, and what comes of it."""
+
+    lookup: Lookup
+    make: Make
+    heard: Heard | None
+    "Hears the answers as they come."
+    ended: Ended
+    began_at: float
+    foreground: bool
+    stopped: bool = False
+    "Enough was found, or it has ended."
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be looked up."""
+
+    target: int
+    paths: int
+    ended: Ended
+    protocol: bool = False
+    "The target is a protocol's identifier, and contacts are asked who serves it."
+    heard: Heard | None = None
+
+
+class Walks:
+    """All of them."""
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
+        self._queue: deque[tuple[Wish, float]] = deque()
+        self._running = 0
+
+    def __len__(self) -> int:
+        return self._running + len(self._queue)
+
+    def begin(self, wish: Wish, now: float) -> tuple[Walk, list[Action]]:
+        """A lookup of discovery's own, at once."""
+        walk = self._walk(wish, now, now, foreground=False)
+        return walk, self.go_on(walk, now)
+
+    def request(self, wish: Wish, now: float) -> list[Action]:
+        """A lookup that somebody waits for, at once or in its turn.  Raises: DiscoveryBusy."""
+        self.check_room()
+        self._queue.append((wish, now))
+        return self._from_queue(now)
+
+    def check_room(self) -> None:
+        """Raises: DiscoveryBusy when no more lookups can wait."""
+        if len(self._queue) >= QUEUE_MAX:
+            self._asking.counters.busy += 1
+            raise DiscoveryBusy(
+                f"lookup: {self._running} are under way and {QUEUE_MAX} wait, which is the most"
+            )
+
+    def go_on(self, walk: Walk, now: float) -> list[Action]:
+        """Ask whom the lookup wants asked; end it when it is done, or was stopped."""
+        if walk.stopped:
+            return []
+        if walk.lookup.done:
+            return self.stop(walk, now)
+        return [
+            act
+            for contact in walk.lookup.ask()
+            for act in self._asking.ask(
+                contact, walk.make, lambda *heard: self._heard(walk, *heard), now
+            )
+        ]
+
+    def stop(self, walk: Walk, now: float) -> list[Action]:
+        """End a lookup with what it has; answers that still come go to the table alone."""
+        if walk.stopped:
+            return []
+        walk.stopped = True
+        lookup = walk.lookup
+        result = Result(
+            contacts=tuple(lookup.result()),
+            hops=lookup.hops,
+            asked=lookup.asked,
+            failed=lookup.failures,
+            seconds=now - walk.began_at,
+        )
+        actions = walk.ended(result, now)
+        if walk.foreground:
+            self._running -= 1
+            actions += self._from_queue(now)
+        return actions
+
+    def _from_queue(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        while self._queue and self._running < RUNNING_MAX:
+            wish, asked_at = self._queue.popleft()
+            self._running += 1
+            actions += self.go_on(self._walk(wish, asked_at, now, foreground=True), now)
+        return actions
+
+    def _walk(self, wish: Wish, began_at: float, now: float, *, foreground: bool) -> Walk:
+        asking, target = self._asking, wish.target.to_bytes(ID_BITS // 8, "big")
+        asking.counters.lookups += 1
+        lookup = Lookup(
+            wish.target,
+            asking.table.closest(wish.target, WANTED),
+            own=asking.own.id,
+            k=WANTED,
+            paths=wish.paths,
+            random=asking.random,
+        )
+        return Walk(
+            lookup,
+            (lambda number: FindProtocol(number, target))
+            if wish.protocol
+            else (lambda number: Find(number, target)),
+            wish.heard,
+            wish.ended,
+            began_at,
+            foreground,
+        )
+
+    def _heard(
+        self, walk: Walk, contact: Contact, answers: list[Answer], now: float
+    ) -> list[Action]:
+        if walk.stopped:
+            return []
+        if answers:
+            walk.lookup.answered(contact, self._asking.contacts_in(contact, answers))
+        else:
+            walk.lookup.failed(contact)
+        actions = walk.heard(contact, answers, now) if walk.heard and answers else []
+        return actions + self.go_on(walk, now)
