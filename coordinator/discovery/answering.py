@@ -30,7 +30,7 @@ from dp2p.coordinator.discovery.messages import (
     at,
     named,
 )
-from dp2p.coordinator.discovery.scopes import may_pass
+from dp2p.coordinator.discovery.scopes import reaches, scope
 
 EACH = 64, 0.1
 "Requests of one contact: at once, and one more each (s)."
@@ -95,11 +95,11 @@ class Answering:
 
     def _closest(self, asker: Contact, target: bytes) -> list[Named]:
         """The closest that may be told to the asker, who knows itself."""
-        wanted, number = CONTACTS_MAX + 1, int.from_bytes(target, "big")
-        contacts = self._asking.table.closest(number, wanted)
-        if not all(may_pass(one.place[0], asker.place[0]) for one in contacts):
-            contacts = self._asking.table.closest(number, SPARE)
-        return _told(asker, contacts)
+        number = int.from_bytes(target, "big")
+        told = _told(asker, self._asking.table.closest(number, CONTACTS_MAX + 1))
+        if len(told) < CONTACTS_MAX:
+            told = _told(asker, self._asking.table.closest(number, SPARE))
+        return told
 
     def _providers(self, asker: Contact, topic: bytes, now: float) -> list[Named]:
         found = self._adverts.find(topic, CONTACTS_MAX + 1, now, self._asking.random)
@@ -118,10 +118,9 @@ class Answering:
 
 
 def _told(asker: Contact, contacts: list[Contact]) -> list[Named]:
+    reach = scope(asker.place[0])
     return [
-        named(one)
-        for one in contacts
-        if one.key != asker.key and may_pass(one.place[0], asker.place[0])
+        named(one) for one in contacts if one.key != asker.key and reaches(one.place[0], reach)
     ][:CONTACTS_MAX]
 
 

@@ -22,7 +22,7 @@ from dp2p.coordinator.discovery.messages import (
     contact,
 )
 from dp2p.coordinator.discovery.requests import Make, Requests, Then
-from dp2p.coordinator.discovery.scopes import may_pass
+from dp2p.coordinator.discovery.scopes import reaches, scope
 from dp2p.coordinator.discovery.table import Table
 from dp2p.networks import is_local
 
@@ -116,14 +116,12 @@ class Asking:
 
     def _usable(self, teller: Contact, lists: Iterable[list[Named]]) -> list[Contact]:
         told = [contact(one) for some in lists for one in some]
+        reach = scope(teller.place[0])
         usable: dict[bytes, Contact] = {}
         for one in told[:CONTACTS_MAX]:
-            if one is not None and one.key not in usable and self._credible(teller, one):
+            if one is None or one.key in usable or one.key == teller.key or self.is_own(one):
+                continue
+            if reaches(one.place[0], reach):
                 usable[one.key] = one
         self.counters.refused_contacts += len(told) - len(usable)
         return list(usable.values())
-
-    def _credible(self, teller: Contact, told: Contact) -> bool:
-        if told.key == teller.key or self.is_own(told):
-            return False
-        return may_pass(told.place[0], teller.place[0])

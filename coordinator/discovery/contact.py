@@ -29,6 +29,9 @@ class Contact:
         object.__setattr__(self, "id", int.from_bytes(ids.node_id(self.key), "big"))
         object.__setattr__(self, "network", network_of(self.place[0]))
 
+    def __hash__(self) -> int:
+        return hash(self.key)  # which bytes remember; a key has one place, nearly always
+
 
 def log_distance(one: int, other: int) -> int:
     """Bits of the XOR distance between two node-IDs: 0 for the same, 256 for the farthest half."""

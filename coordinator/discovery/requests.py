@@ -33,7 +33,7 @@ TIMEOUT_MIN_S, TIMEOUT_MAX_S = 0.3, 2.0
 HANDSHAKE_S = 5.0  # at most, for a session; the sessions usually say sooner that there is none
 SESSIONS_MAX = 4096  # contacts with whom there is thought to be one
 
-ANSWERS = {
+ANSWERS: dict[type, type] = {
     Ping: Pong,
     Find: Nodes,
     AskRecord: RecordIs,

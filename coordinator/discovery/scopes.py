@@ -49,10 +49,10 @@ def scope(host: str) -> Scope | None:
     return Scope.SITE if any(address in network for network in _SITE) else Scope.WORLD
 
 
-def may_pass(told: str, other: str) -> bool:
-    """Whether an address is told to, or believed from, a node whose address is ``other``.
+def reaches(told: str, other: Scope | None) -> bool:
+    """Whether an address is told to, or believed from, a node whose own has the scope ``other``.
 
     It is when it reaches at least as far.
     """
-    one, its = scope(told), scope(other)
-    return one is not None and its is not None and one >= its
+    own = scope(told)
+    return own is not None and other is not None and own >= other
