@@ -133,9 +133,11 @@ class Node:
         mine = self.hello
         self.do(self.discovery.established(to, hello, True, seen, self.world.now))
         for message in waiting:
-            self.world.carry(
-                self, to, lambda other, one=message: other.hear(self.contact, one, mine)
-            )
+            self.carry_first(to, message, mine)
+
+    def carry_first(self, to: Contact, message: Message, hello: Hello) -> None:
+        """What is said with the first packets of a session, by which it stands for the other."""
+        self.world.carry(self, to, lambda other: other.hear(self.contact, message, hello))
 
     def give_up(self, to: Contact) -> None:
         """Nobody has answered."""

@@ -82,9 +82,9 @@ def sends(actions: Iterable[Action]) -> list[Send]:
     return [one for one in actions if isinstance(one, Send)]
 
 
-def only(actions: Iterable[Action], kind: type[T]) -> T:
+def only(actions: list[Action], kind: type[T]) -> T:
     """The one action, or message that is sent, of a kind."""
-    found = [one for one in actions if isinstance(one, kind)]
-    found += [one.message for one in sends(actions) if isinstance(one.message, kind)]
+    things: list[object] = [*actions, *(one.message for one in sends(actions))]
+    found = [one for one in things if isinstance(one, kind)]
     assert len(found) == 1, found
     return found[0]

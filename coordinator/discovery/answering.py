@@ -6,7 +6,7 @@ address that is proven. What is beyond a cap is answered with silence, as is wha
 
 from __future__ import annotations
 
-from dp2p.allowance import Shares
+from dp2p.allowance import Allowance, Shares
 from dp2p.coordinator.discovery.actions import Action, Send
 from dp2p.coordinator.discovery.adverts import Adverts
 from dp2p.coordinator.discovery.asking import Asking
@@ -38,6 +38,7 @@ NETWORK = 256, 0.02
 "Of one IP network, unless it is of this site."
 ALL = 2048, 0.001
 "Of all together."
+NO_BOUND = 1, 0.0
 SPARE = 64  # contacts looked at when some of the closest may not be told
 NAMED_BYTES = 56  # of the largest contact on the wire
 HEAD_BYTES = 32  # of the largest message around them
@@ -49,8 +50,9 @@ class Answering:
     def __init__(self, asking: Asking, adverts: Adverts) -> None:
         self._asking = asking
         self._adverts = adverts
-        self._by_contact = Shares(EACH, ALL)
-        self._by_network = Shares(NETWORK, ALL)
+        self._by_contact = Shares(EACH, NO_BOUND)
+        self._by_network = Shares(NETWORK, NO_BOUND)
+        self._all = Allowance(*ALL)
         self.record = b""
         "This node's signed record; empty while it has none."
 
@@ -63,13 +65,16 @@ class Answering:
 
     def _allowed(self, asker: Contact, now: float) -> bool:
         counters = self._asking.counters
+        if self._all.next_at() > now:
+            counters.limited_all += 1
+            return False
         if not self._by_contact.take(asker.key.hex(), now):
             counters.limited_contact += 1
             return False
         if not self._by_network.take(self._asking.counted(asker), now):
             counters.limited_network += 1
             return False
-        return True
+        return self._all.take(now)
 
     def _answer(self, asker: Contact, request: Request, now: float) -> list[Answer]:
         number = request.id
@@ -108,10 +113,7 @@ class Answering:
     def _advertise(self, asker: Contact, topic: bytes, now: float) -> int:
         """For how long it is remembered (s). Who cannot be reached need not be found."""
         counters = self._asking.counters
-        if self._asking.is_mute(asker.key):
-            granted = 0
-        else:
-            granted = int(self._adverts.put(topic, asker, now))
+        granted = 0 if self._asking.is_mute(asker.key) else self._adverts.put(topic, asker, now)
         counters.adverts_taken += granted > 0
         counters.adverts_refused += granted == 0
         return granted

@@ -26,7 +26,7 @@ from dp2p.coordinator.discovery.actions import (
     Token,
 )
 from dp2p.coordinator.discovery.advertising import Advertising
-from dp2p.coordinator.discovery.adverts import Adverts
+from dp2p.coordinator.discovery.adverts import AdvertLimits, Adverts
 from dp2p.coordinator.discovery.answering import Answering
 from dp2p.coordinator.discovery.asking import Asking
 from dp2p.coordinator.discovery.chance import Random
@@ -46,6 +46,7 @@ from dp2p.coordinator.discovery.messages import (
 )
 from dp2p.coordinator.discovery.own_place import OwnPlace
 from dp2p.coordinator.discovery.reachability import Reachability
+from dp2p.coordinator.discovery.scopes import scope
 from dp2p.coordinator.discovery.searches import Searches
 from dp2p.coordinator.discovery.tending import Tending
 from dp2p.coordinator.discovery.walks import Walks, Wish
@@ -73,7 +74,7 @@ class Discovery:
 
     def __init__(self, own: Own, settings: Settings, *, random: Random) -> None:
         self.counters = Counters()
-        self.adverts = Adverts()
+        self.adverts = Adverts(AdvertLimits(local=settings.limits.local))
         self.own_place = OwnPlace()
         self._own = own
         self._random = random
@@ -244,7 +245,7 @@ class Discovery:
     def _voted(self, contact: Contact, seen: Place, now: float) -> list[Action]:
         """A contact says from where this node's packets come."""
         before = (self.own_place.agreed4, self.own_place.agreed6)
-        if not self.own_place.vote(contact, seen, now):
+        if scope(seen[0]) is None or not self.own_place.vote(contact, seen, now):
             return []
         after = (self.own_place.agreed4, self.own_place.agreed6)
         self._asking.own_places = frozenset([*self._own.places, *filter(None, after)])
