@@ -38,7 +38,7 @@ def test_a_network_forms_through_one_and_each_finds_each() -> None:
     nodes = world.network(30)
     for number, node in enumerate(nodes):
         assert found(world, node, nodes[number - 7].contact.id)
-    assert all(len(node.discovery.table) == 29 for node in nodes)
+    assert all(len(node.discovery.table) >= 20 for node in nodes)
 
 
 @pytest.mark.parametrize(("loss", "bar"), [(0.05, 0.95), (0.2, 0.75)])
