@@ -7,11 +7,13 @@ and counted by network: a /24 of IPv4, a /48 of IPv6.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from dp2p.addresses import parse_endpoint
 from dp2p.errors import AddressError
 
 PREFIX = {4: 24, 6: 48}
+REMEMBERED = 8192  # addresses whose network is not worked out again
 
 _LOCAL = [
     ipaddress.ip_network(text)
@@ -28,6 +30,7 @@ _LOCAL = [
 ]
 
 
+@lru_cache(maxsize=REMEMBERED)
 def network_of(host: str) -> str:
     """``192.0.2.0/24`` for ``192.0.2.7``.  Raises: ValueError for what is no address."""
     address = ipaddress.ip_address(host)
@@ -42,6 +45,7 @@ def network_of_endpoint(endpoint: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=REMEMBERED)
 def is_local(host: str) -> bool:
     """Whether an address is of this machine or site, where many nodes may run on one address.
 

@@ -167,6 +167,7 @@ def test_contacts_of_one_request_are_capped_over_all_parts() -> None:
         crowd = [named(contact_of(1000 + 100 * part + one)) for one in range(16)]
         actions += case.node.hear(ASKED, Nodes(case.find.id, part, 4, crowd))
     answer = only(actions, Answered).answer
+    assert isinstance(answer, tuple)
     assert len(answer) == 16
     assert case.node.discovery.counters.refused_contacts == 48
 
