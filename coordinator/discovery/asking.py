@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from dp2p.coordinator.discovery.actions import Action, Counters, Own, Settings
+from dp2p.coordinator.discovery.actions import Action, Counters, Doubt, Own, Settings
 from dp2p.coordinator.discovery.chance import Random
 from dp2p.coordinator.discovery.contact import Contact, Place
 from dp2p.coordinator.discovery.messages import (
@@ -88,6 +88,11 @@ class Asking:
     def ping(self, number: int) -> Ping:
         """A ping with this number."""
         return Ping(number, self.seq)
+
+    def doubt(self, who: Contact) -> Doubt:
+        """Have the next request to a contact shake hands first."""
+        self.requests.forget_session(who)
+        return Doubt(who)
 
     def counted(self, who: Contact) -> str | None:
         """By which network a contact is counted; None for one of this site, unless that is

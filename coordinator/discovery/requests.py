@@ -120,6 +120,10 @@ class Requests:
             one.sent_at, one.due = now, now + self._round_trip.timeout_s
             heapq.heappush(self._due, (one.due, one.request.id))
 
+    def forget_session(self, contact: Contact) -> None:
+        """The next request will have to wait for a session."""
+        self._sessions.pop(contact, None)
+
     def take(self, contact: Contact, answer: Answer, now: float) -> list[Action]:
         """An answer came; what does not fit is counted, and the request waits on."""
         one = self._waiting.get(answer.id)

@@ -129,7 +129,7 @@ class Discovery:
         self._asking.introduced(contact, serves=hello.serves, came=not initiated, now=now)
         actions: list[Action] = []
         if not initiated and self._reachability.came(contact):
-            actions.append(Serves(self.serves))
+            actions += self._serves_otherwise()
         elif seen is not None:
             actions += self._voted(contact, seen, now)
         actions += self._fetching.heard(contact, hello.seq, now, checked=False)
@@ -209,7 +209,7 @@ class Discovery:
         if now >= self._reachability.next_deadline() and self._reachability.look(
             len(self.table.contacts()), now
         ):
-            actions.append(Serves(self.serves))
+            actions += self._serves_otherwise()
         if now >= self._expire_at:
             self._expire_at = now + EXPIRE_EVERY_S
             self.adverts.expire(now)
@@ -254,8 +254,13 @@ class Discovery:
             if new is not None and new != old:
                 actions.append(PlaceAgreed(new))
                 if self._reachability.agreed(new):
-                    actions.append(Serves(self.serves))
+                    actions += self._serves_otherwise()
         return actions
+
+    def _serves_otherwise(self) -> list[Action]:
+        """Hellos say something else from now on, and contacts are to hear it with the next ping."""
+        doubts = map(self._asking.doubt, self.table.contacts())
+        return [Serves(self.serves), *doubts]
 
     def _read(self, contact: Contact, answers: list[Answer]) -> tuple[Contact, ...] | bytes | None:
         match answers:

@@ -90,6 +90,9 @@ def test_in_a_network_those_behind_a_nat_leave_the_tables() -> None:
         one for guest in guests for one in guest.seen if isinstance(one, Serves)
     ]
     assert not any(isinstance(one, Serves) for node in nodes for one in node.seen)
+    world.run(1500.0)  # until each guest has pinged its contacts, by which they hear of it
+    for node in nodes:
+        assert not {one.contact for one in guests} & set(node.discovery.table.contacts())
     for guest in guests:
         assert PlaceAgreed(guest.contact.place) in guest.seen
         assert nodes[3].contact in world.lookup(guest, nodes[3].contact.id).contacts

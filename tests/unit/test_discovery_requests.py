@@ -196,7 +196,7 @@ def test_every_request_ends_once_whatever_happens(events: list[str], seed: int) 
             desk.requests.take(contact, Pong(order.choice(numbers), 0, SEEN), now)
         desk.requests.run(now)
     desk.requests.run(now + HANDSHAKE_S)
-    desk.requests.run(now + 2 * HANDSHAKE_S)
+    desk.requests.run(now + 3 * HANDSHAKE_S)
     assert len(desk.requests) == 0
     assert len(desk.ended) == len(numbers)
     assert desk.requests.next_deadline() == float("inf")
