@@ -228,12 +228,17 @@ class World:
             call()
         self.now = end
 
+    def result(self, node: Node, token: Hashable) -> LookedUp | Found | Answered:
+        """What comes of a question; time passes until then."""
+        end = self.now + 120.0
+        while token not in node.results and self.now < end:
+            self.run(0.2)
+        return node.results.pop(token)
+
     def lookup(self, node: Node, target: int, paths: int | None = None) -> Result:
         """Look up, and wait for it."""
-        node.results.pop("lookup", None)
         node.do(node.discovery.lookup("lookup", target, self.now, paths))
-        self.run(60.0)
-        done = node.results["lookup"]
+        done = self.result(node, "lookup")
         assert isinstance(done, LookedUp)
         return done.result
 

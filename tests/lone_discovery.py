@@ -50,13 +50,14 @@ class Lone:
 
     def befriend(self, contacts: Iterable[Contact]) -> None:
         """Contacts are in the table: each was a candidate, and has answered."""
-        for contact in contacts:
+        friends = list(contacts)
+        for contact in friends:
             actions = self.discovery.candidates([contact], self.now)
             self.meet(contact, came=False)
             for one in sends(actions):
                 if one.contact == contact and isinstance(one.message, Ping):
                     self.hear(contact, pong(one.message))
-        assert {one.key for one in contacts} <= {one.key for one in self.known()}
+        assert {one.key for one in friends} <= {one.key for one in self.known()}
 
     def known(self) -> list[Contact]:
         """The table."""

@@ -46,6 +46,7 @@ class Asking:
         self.seq = 0
         "Of this node's record; 0 while it has none."
         self.own_places: frozenset[Place] = frozenset(own.places)
+        self._families = {":" in host for host, _ in own.places}
         self._on_pong = on_pong
         self._mute: dict[bytes, None] = {}
 
@@ -119,6 +120,10 @@ class Asking:
         """Whether this is the node itself, or somebody said to be where it is."""
         return who.key == self.own.key or who.place in self.own_places
 
+    def is_reachable(self, who: Contact) -> bool:
+        """Whether this node has a socket of the contact's family of addresses."""
+        return (":" in who.place[0]) in self._families
+
     def _usable(self, teller: Contact, lists: Iterable[list[Named]]) -> list[Contact]:
         told = [contact(one) for some in lists for one in some]
         reach = scope(teller.place[0])
@@ -126,7 +131,7 @@ class Asking:
         for one in told[:CONTACTS_MAX]:
             if one is None or one.key in usable or one.key == teller.key or self.is_own(one):
                 continue
-            if reaches(one.place[0], reach):
+            if self.is_reachable(one) and reaches(one.place[0], reach):
                 usable[one.key] = one
         self.counters.refused_contacts += len(told) - len(usable)
         return list(usable.values())

@@ -21,12 +21,17 @@ class Reachability:
         self._auto = serve == "auto"
         self.serves = serve != "never"
         self._own_hosts = {host for host, _ in own}
-        self._direct = False
-        "Packets leave with an address of this node's own: there is no NAT."
+        self._agreed: dict[bool, str] = {}
+        "The addresses that contacts agree on; by whether it is one of IPv6."
         self._sent_to: dict[str, None] = {}
         "Those used last come last."
         self._trial_since: float | None = None
         self._look_at = 0.0
+
+    @property
+    def _direct(self) -> bool:
+        """Packets of one family at least leave with an address of this node's own: no NAT."""
+        return not self._own_hosts.isdisjoint(self._agreed.values())
 
     def sent(self, contact: Contact) -> None:
         """Something goes to a contact: what comes from its address is no wonder any more."""
@@ -50,7 +55,7 @@ class Reachability:
 
         A new place is a new trial.
         """
-        self._direct = place[0] in self._own_hosts
+        self._agreed[":" in place[0]] = place[0]
         self._trial_since = None
         return self._auto and self._now_serves(True)
 

@@ -53,7 +53,9 @@ class Tending:
     def candidates(self, contacts: Iterable[Contact], now: float) -> list[Action]:
         """Contacts by hearsay: each is asked whether it is there."""
         for one in contacts:
-            if self._asking.is_own(one) or one.key in self._waiting:
+            if self._asking.is_own(one) or not self._asking.is_reachable(one):
+                continue
+            if one.key in self._waiting:
                 continue
             if len(self._waiting) >= CANDIDATES_MAX:
                 self._asking.counters.candidates_dropped += 1

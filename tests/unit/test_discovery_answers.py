@@ -150,7 +150,7 @@ def test_private_contacts_do_not_crowd_out_those_that_may_be_told() -> None:
 
 
 def test_providers_and_contacts_in_two_parts_when_one_is_too_small() -> None:
-    lone = Lone()
+    lone = Lone(host="2001:db8:ffff::1")
     hosts = [f"2001:db8:{one:x}::7" for one in range(1, 60)]
     contacts = [contact_of(one, host) for one, host in enumerate(hosts, 1)]
     lone.befriend(contacts[:30])

@@ -141,7 +141,8 @@ def test_case(row: Row) -> None:
 WRONG_CONTACTS = {
     "a private address from a public contact": named(contact_of(601, "10.0.0.7")),
     "a loopback address from a public contact": named(contact_of(602, "127.0.0.1")),
-    "a link-local address": named(contact_of(603, "fe80::7")),
+    "a link-local address": named(contact_of(603, "169.254.0.7")),
+    "a family of addresses that this node has no socket for": named(contact_of(607, "2001:db8::7")),
     "a multicast address": named(contact_of(604, "224.0.0.7")),
     "no address": named(contact_of(605, "0.0.0.0")),
     "IPv4 in IPv6": named(contact_of(606, "::ffff:192.0.2.7")),

@@ -63,6 +63,13 @@ def test_another_place_is_another_trial() -> None:
     assert tried(rule, now=10_000.0)
 
 
+def test_one_family_without_a_nat_is_enough() -> None:
+    rule = Reachability("auto", (INSIDE, ("2001:db8::7", 4617)))
+    rule.agreed(("2001:db8::7", 4617))
+    rule.agreed(OUTSIDE)
+    assert not tried(rule)
+
+
 def test_the_operator_decides_otherwise() -> None:
     always, never = (Reachability(serve, (INSIDE,)) for serve in ("always", "never"))
     for rule in (always, never):

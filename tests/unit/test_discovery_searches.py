@@ -30,10 +30,8 @@ GRANTED_S = AdvertLimits().lifetime_s
 
 def search(world: World, node: Node, protocol: str, count: int = 8) -> tuple[Contact, ...]:
     """Search, and wait for it."""
-    node.results.pop("search", None)
     node.do(node.discovery.search("search", protocol, world.now, count))
-    world.run(60.0)
-    done = node.results["search"]
+    done = world.result(node, "search")
     assert isinstance(done, Found)
     return done.contacts
 
@@ -45,7 +43,7 @@ def serve(world: World, nodes: list[Node], protocols: list[str]) -> None:
 
 def test_the_one_who_serves_a_rare_protocol_is_found_by_all() -> None:
     world = World(seed=11)
-    nodes = world.network(30)
+    nodes = world.network(24)
     serve(world, nodes[13:14], ["rare"])
     world.run(60.0)
     for node in nodes[:13] + nodes[14:]:
@@ -64,21 +62,21 @@ def test_two_nodes_find_each_other_s_protocols() -> None:
 
 def test_as_many_are_found_as_are_wanted() -> None:
     world = World(seed=12)
-    nodes = world.network(30)
-    serve(world, nodes[:20], ["chat"])
+    nodes = world.network(24)
+    serve(world, nodes[:16], ["chat"])
     world.run(60.0)
-    servers = {node.contact for node in nodes[:20]}
+    servers = {node.contact for node in nodes[:16]}
     for count in (1, 5, 12):
-        found = search(world, nodes[25], "chat", count)
+        found = search(world, nodes[20], "chat", count)
         assert len(set(found)) == len(found) == count
         assert set(found) <= servers
 
 
 def test_adverts_are_renewed_and_end_when_no_longer_served() -> None:
     world = World(seed=13)
-    nodes = world.network(20)
+    nodes = world.network(10)
     serve(world, nodes[3:4], ["chat"])
-    world.run(3 * GRANTED_S)
+    world.run(2 * GRANTED_S)
     assert search(world, nodes[9], "chat") == (nodes[3].contact,)
     serve(world, nodes[3:4], [])
     world.run(GRANTED_S + 60.0)
@@ -88,7 +86,7 @@ def test_adverts_are_renewed_and_end_when_no_longer_served() -> None:
 
 def test_who_has_gone_is_not_found_though_advertised() -> None:
     world = World(seed=14)
-    nodes = world.network(20)
+    nodes = world.network(10)
     serve(world, nodes[3:5], ["chat"])
     world.run(60.0)
     nodes[3].up = False
