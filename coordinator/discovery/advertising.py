@@ -1,8 +1,8 @@
 """Advertising this node's protocols: at the contacts closest to each protocol's identifier.
 
-Source: docs/spec/discovery.md, "Adverts". Each protocol is looked up in its turn, so that many are
-spread over time; and a contact that is close to several gets them in one message, which is how it
-is in a small network.
+Source: docs/spec/discovery.md, "Search by protocol". Each protocol is looked up in its turn, so
+that many are spread over time; and a contact that is close to several gets them in one message,
+which is how it is in a small network.
 """
 
 from __future__ import annotations

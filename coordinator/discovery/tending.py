@@ -1,6 +1,6 @@
 """What keeps the table well-formed: joining, checks, refreshes, and random walks that never stop.
 
-Source: docs/spec/discovery.md, "Keeping the table". All of it is this node's own doing, at times of
+Source: docs/spec/discovery.md, "Table". All of it is this node's own doing, at times of
 its own: what others send decides nothing here but who is there.
 """
 
