@@ -13,18 +13,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dp2p import addresses, blocking, control, keys
 from dp2p.cli import client
 from dp2p.errors import RequestError
-from dp2p.sdk.types import Event, Notice, PeerAway, PeerDown
+from dp2p.sdk.types import Event, Message, Notice, PeerAway, PeerDown
 from process.fakes import Waiting, wait_for_end
 
 PATIENCE_S = 20.0  # for what must come; a loaded machine may need some of it
 LOOK_MS = 20  # between two looks at a condition
+TURN_S = 0.02  # for one of several sessions that a thread calls in turn
 MAIN = "from dp2p.cli import main; main()"
 PAGE = resource.getpagesize()
 FINE = ("unroutable", "blocked", "malformed")  # counters of loss: 0 as long as nobody misbehaves
@@ -349,9 +350,25 @@ def meet(*ends: tuple[blocking.Protocol, Node]) -> None:
 
 def _has_peer(protocol: blocking.Protocol, node: Node) -> bool:
     try:
-        return bool(protocol.wait_peer(node.id, timeout=0.02))
+        return bool(protocol.wait_peer(node.id, timeout=TURN_S))
     except TimeoutError:
         return False
+
+
+def exchange(
+    sender: blocking.Protocol, receiver: blocking.Protocol, to: Node, what: bytes
+) -> Message:
+    """Send a datagram to the receiver's node, and return what the receiver gets. Both sessions are
+    called in turn: one that does not hear that its flow has ended sends nothing again.
+    """
+    sender.send(to.id, what, timeout=PATIENCE_S)
+    waiting = Waiting(PATIENCE_S)
+    while waiting.left_ms():
+        with suppress(TimeoutError):
+            return receiver.recv(TURN_S)
+        with suppress(TimeoutError):
+            sender.drain(to.id, TURN_S)
+    raise AssertionError(f"{sender.name}: nothing came")
 
 
 @contextmanager

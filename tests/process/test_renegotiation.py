@@ -11,7 +11,7 @@ import dp2p
 from dp2p.control import PriorityClass
 from dp2p.errors import RequestError
 from dp2p.hello import PROTOCOLS_MAX
-from process.nodes import PATIENCE_S, Node, app, expect, meet, talking
+from process.nodes import PATIENCE_S, Node, app, exchange, expect, meet, talking
 
 Pair = tuple[Node, Node]
 
@@ -75,11 +75,26 @@ def test_what_stays_does_not_notice(pair: Pair, seed: int) -> None:
         for name in registered[0].keys() & registered[1].keys():
             pair_of_it = registered[0][name], registered[1][name]
             meet((pair_of_it[0], b), (pair_of_it[1], a))
-            pair_of_it[0].send(b.id, name.encode(), timeout=PATIENCE_S)
-            assert pair_of_it[1].recv(PATIENCE_S) == (a.id, 0, name.encode())
+            assert exchange(*pair_of_it, b, name.encode()) == (a.id, 0, name.encode())
         for one, peer in zip(steady, peers, strict=True):
             got = [one.recv(PATIENCE_S) for _ in range(ROUNDS * STEADY)]
             assert [message.payload for message in got] == numbered(0, ROUNDS * STEADY)
             assert {message.peer for message in got} == {peer}
         for log in events:
             assert not [event for event in log.unread if isinstance(event, dp2p.PeerDown)]
+
+
+def test_what_is_sent_into_a_flow_that_has_ended_goes_again(pair: Pair) -> None:
+    """The peer's application takes the protocol off the air and on again while this one does
+    something else, and has heard nothing of it when it sends.
+    """
+    a, b = pair
+    with app(a) as first, app(b) as second:
+        ours, theirs = first.register("again"), second.register("again")
+        meet((ours, b), (theirs, a))
+        second.withdraw(theirs)
+        theirs = second.register("again")
+        meet((theirs, a))
+        assert exchange(ours, theirs, b, b"one") == (a.id, 0, b"one")
+        assert exchange(ours, theirs, b, b"two") == (a.id, 0, b"two")
+        assert exchange(theirs, ours, a, b"three") == (b.id, 0, b"three")

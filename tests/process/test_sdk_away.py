@@ -11,6 +11,7 @@ import dp2p
 from dp2p import blocking
 from dp2p.sdk.types import PeerDown, SendError
 from fake_node import FakeNode
+from process.fakes import Waiting
 from process.nodes import PATIENCE_S
 
 HUNDRED = bytes(84)  # what costs 100 bytes of credit
@@ -20,6 +21,14 @@ HUNDRED = bytes(84)  # what costs 100 bytes of credit
 def fake() -> Iterator[FakeNode]:
     with FakeNode() as node:
         yield node
+
+
+def there(chat: blocking.Protocol) -> bool:
+    """Whether anna is a peer now."""
+    try:
+        return bool(chat.wait_peer("anna", timeout=0))
+    except TimeoutError:
+        return False
 
 
 def test_blocking_who_only_sends_hears_that_a_peer_is_given_up(fake: FakeNode) -> None:
@@ -44,6 +53,17 @@ def test_blocking_who_drains_hears_that_a_peer_is_given_up(fake: FakeNode) -> No
         fake.do(fake.flow().down)
         with pytest.raises(SendError, match="peer_down"):
             chat.drain("anna", timeout=PATIENCE_S)
+
+
+def test_blocking_who_asks_for_a_peer_hears_that_it_has_gone(fake: FakeNode) -> None:
+    """Nothing else reads the sockets, so what was read last may be old."""
+    with blocking.attach(fake.run_dir) as node:
+        chat = node.register("chat")
+        chat.wait_peer(timeout=PATIENCE_S)
+        fake.do(fake.flow().down)
+        waiting = Waiting(PATIENCE_S)
+        while there(chat):
+            assert waiting.left_ms()
 
 
 async def test_asyncio_who_waits_hears_that_a_peer_is_given_up(fake: FakeNode) -> None:

@@ -7,7 +7,8 @@
 
 A node belongs to one thread. What is sent leaves at once. Sockets are read while a call waits: a
 program that computes for long hears of peers and credit when it calls again, yet its session lives,
-since heartbeats have a thread of their own.
+since heartbeats have a thread of their own. A datagram for a peer that has just gone and come back
+is therefore sent again by the next call that waits; ``drain`` waits until it has arrived.
 """
 
 from __future__ import annotations
@@ -374,8 +375,10 @@ class Protocol(Handle):
         self._driver.flush_last()
 
     def wait_peer(self, peer: str | None = None, timeout: float | None = None) -> Peer:
-        """Wait until a peer (None: any) is there."""
+        """Wait until a peer (None: any) is there, by all that the node has said so far."""
         deadline = _deadline(timeout)
+        self._check_open()
+        self._driver.catch_up()
         while True:
             self._check_open()
             if flow := self._registration.present(peer):

@@ -98,6 +98,12 @@ class BlockingDriver(Driver):
             self._confirm(math.inf)  # the application may be about to do something else
             raise TimeoutError
 
+    def catch_up(self) -> None:
+        """Read what has come by now, and wait for nothing. Credit bounds how much that is."""
+        with suppress(TimeoutError):
+            while True:
+                self.wait(-math.inf)
+
     def await_shards(self, deadline: float) -> None:
         """Until every shard knows this application, so that what it registers is on the air even
         while it does something else.
