@@ -178,6 +178,8 @@ class FakeNode:
         "Answer no heartbeats."
         self.refuse_attach = 0
         "So many ATTACH records find a shard that does not know the session yet."
+        self.busy = 0
+        "So many requests to register are refused as the node is busy."
         self.sessions: dict[str, bytes] = {}
         self.protocols: dict[str, str] = {}
         self.subscribed: set[str] = set()
@@ -378,6 +380,9 @@ class FakeNode:
         match request:
             case control.Attach():
                 return self._attach(identity)
+            case control.Register() if self.busy:
+                self.busy -= 1
+                return control.ErrorBody("busy", "later")
             case control.Register(protocol=spec):
                 if self.protocols.get(spec.name, request.session) != request.session:
                     return control.ErrorBody("protocol_taken", "in use", protocol=spec.name)

@@ -316,6 +316,7 @@ def test_blocking_attaches_again_when_forgotten(fake: FakeNode) -> None:
         chat = node.register("chat")
         events = node.events()
         get(events, PeerUp)
+        fake.busy = 2
         fake.forget()
         get(events, SessionLost)
         get(events, SessionRestored)
@@ -505,6 +506,7 @@ async def test_asyncio_attaches_again_when_forgotten(fake: FakeNode) -> None:
         chat = await node.register("chat")
         events = node.events()
         await aget(events, PeerUp)
+        fake.busy = 2
         fake.forget()
         await aget(events, SessionLost)
         await aget(events, PeerUp)

@@ -203,6 +203,47 @@ def test_a_protocol_that_somebody_took_meanwhile_is_lost(node: Node) -> None:
     assert registration.closed is not None
 
 
+def test_a_busy_node_is_asked_again_for_a_protocol(node: Node) -> None:
+    registration = node.register()
+    node.session.session_lost()
+    node.answer_attach()
+    node.reply(node.requests()[0], error="busy")
+    (later,) = node.take(signals.RegisterAgain)
+    assert (registration.closed, node.requests()) == (None, [])
+    for _ in range(2):
+        node.session.register_again(later.registration)
+    (request,) = node.requests()
+    assert (request["op"], request["protocol"]["name"]) == ("register", "chat")
+    node.reply(request, control.Registered(7, WINDOW))
+    assert registration.number == 7
+    assert node.take(ProtocolLost) == []
+
+
+def test_a_busy_node_is_not_asked_for_what_is_over(node: Node) -> None:
+    """While it was to wait, the protocol is withdrawn, or the session is lost once more."""
+    node.register()
+    node.session.session_lost()
+    node.answer_attach()
+    node.reply(node.requests()[0], error="busy")
+    (later,) = node.take(signals.RegisterAgain)
+    node.session.session_lost()
+    node.session.register_again(later.registration)
+    node.answer_attach()
+    node.reply(node.requests()[0], error="busy")
+    node.session.request(control.Withdraw(id=0, session=node.session.token(), name="chat"))
+    node.reply(node.requests()[0], error="unknown_protocol")
+    assert later.registration.closed is not None
+    node.session.register_again(later.registration)
+    assert node.requests() == []
+
+
+def test_who_registers_for_the_first_time_hears_that_the_node_is_busy(node: Node) -> None:
+    _, registration = node.session.register(control.ProtocolSpec(name="chat", versions=[1]))
+    node.reply(node.requests()[0], error="busy")
+    assert registration.closed is not None
+    assert node.take(signals.RegisterAgain) == []
+
+
 def test_requests_under_way_fail_with_the_session(node: Node) -> None:
     number = node.session.request(control.Status(id=0))
     node.events += node.session.session_lost()

@@ -7,12 +7,13 @@ until nothing is left, and after every send one looks again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from dp2p.errors import RequestError
-from dp2p.sdk.driver import ATTACH_AGAIN_S, CONFIRM_LATER_S, Driver
+from dp2p.sdk.driver import CONFIRM_LATER_S, Driver
 from dp2p.sdk.outgoing import Outgoing
 from dp2p.sdk.port import Port
 from dp2p.sdk.registration import Registration
@@ -99,12 +100,12 @@ class AioDriver(Driver):
             if call.token is not None and not call.token.done():
                 call.token.set_result(None)
 
-    def attach_later(self, port: Port) -> None:
-        self.loop.call_later(ATTACH_AGAIN_S, self._attach_again, port)
+    def later(self, delay_s: float, act: Callable[[], None]) -> None:
+        self.loop.call_later(delay_s, self._act, act)
 
-    def _attach_again(self, port: Port) -> None:
+    def _act(self, act: Callable[[], None]) -> None:
         if not self.closed:
-            self.session.attach_port(port)
+            act()
             self.schedule()
 
     def confirm_later(self, port: Port) -> None:

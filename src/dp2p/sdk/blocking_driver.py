@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import zmq
 
 from dp2p.errors import RequestError
-from dp2p.sdk.driver import ATTACH_AGAIN_S, CONFIRM_LATER_S, Driver
+from dp2p.sdk.driver import CONFIRM_LATER_S, Driver
 from dp2p.sdk.port import Port
 from dp2p.sdk.signals import Replied
 from dp2p.sdk.sockets import Reader, Socket
@@ -28,7 +31,9 @@ class BlockingDriver(Driver):
         self._poller = zmq.Poller()
         self._readers: dict[Socket, tuple[Reader, Port | None]] = {}
         self._news: deque[Event] = deque()
-        self._attach_later: deque[tuple[float, Port]] = deque()
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        "A heap of what is to be done and when; in between a number, so that no two are equal."
+        self._numbers = count()
         self._confirm_later: dict[Port, float] = {}
         "When a consumed position goes at the latest."
         self.watch(self.control, None)
@@ -45,8 +50,8 @@ class BlockingDriver(Driver):
         if event.id in self.answers:
             self.answers[event.id] = event
 
-    def attach_later(self, port: Port) -> None:
-        self._attach_later.append((time.monotonic() + ATTACH_AGAIN_S, port))
+    def later(self, delay_s: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._later, (time.monotonic() + delay_s, next(self._numbers), act))
 
     def confirm_later(self, port: Port) -> None:
         self._confirm_later.setdefault(port, time.monotonic() + CONFIRM_LATER_S)
@@ -84,15 +89,15 @@ class BlockingDriver(Driver):
         now = time.monotonic()
         pause = _SLICE_S if deadline is None else min(_SLICE_S, deadline - now)
         pause = min(pause, self._expire(now))
-        if self._attach_later:
-            pause = min(pause, self._attach_later[0][0] - now)
+        if self._later:
+            pause = min(pause, self._later[0][0] - now)
         if self._confirm_later:
             self._confirm(now)
             pause = min(pause, CONFIRM_LATER_S)
         ready = self._poller.poll(math.ceil(max(0.0, pause) * 1000))
         for socket, _ in ready:
             self._read(socket)
-        if self._news or self._attach_later:
+        if self._news or self._later:
             self._other_news()
         if not ready and deadline is not None and time.monotonic() >= deadline:
             self._confirm(math.inf)  # the application may be about to do something else
@@ -126,8 +131,8 @@ class BlockingDriver(Driver):
     def _other_news(self) -> None:
         while self._news:
             self.dispatch([self._news.popleft()])
-        while self._attach_later and self._attach_later[0][0] <= time.monotonic():
-            self.session.attach_port(self._attach_later.popleft()[1])
+        while self._later and self._later[0][0] <= time.monotonic():
+            heapq.heappop(self._later)[2]()
 
     def close(self) -> None:
         """Close the sockets, after at most a short time for what is to go."""

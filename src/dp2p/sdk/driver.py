@@ -31,6 +31,7 @@ from dp2p.sdk.signals import (
     CreditGrown,
     Disconnect,
     Received,
+    RegisterAgain,
     Replied,
     Subscribed,
     Unsendable,
@@ -46,6 +47,9 @@ CONFIRM_LATER_S = 0.01
 message on each of the three hops back to the sender.
 """
 ATTACH_AGAIN_S = 0.02  # a shard hears of a new session a moment after the application does
+REGISTER_AGAIN_S = (
+    0.2  # a node that has just started is busy until its shards have told their state
+)
 
 
 def default_name() -> str:
@@ -114,7 +118,12 @@ class Driver:
             Subscribed: self._subscribed,
             Connect: lambda event: self._connect(event.port),
             Disconnect: lambda event: self._disconnect(event.port),
-            AttachAgain: lambda event: self.attach_later(event.port),
+            AttachAgain: lambda event: self.later(
+                ATTACH_AGAIN_S, partial(self.session.attach_port, event.port)
+            ),
+            RegisterAgain: lambda event: self.later(
+                REGISTER_AGAIN_S, partial(self.session.register_again, event.registration)
+            ),
             Unsendable: lambda event: self.on_finished(event.outgoing),
             Forgotten: lambda event: self._forgotten(event.session),
             Overheard: lambda event: self.dispatch(self.session.receive_control(event.message)),
@@ -145,8 +154,8 @@ class Driver:
     def on_progress(self, protocol: str) -> None:
         """Something was confirmed, or a peer came or went."""
 
-    def attach_later(self, port: Port) -> None:
-        """Attach to a shard again after ``ATTACH_AGAIN_S``."""
+    def later(self, delay_s: float, act: Callable[[], None]) -> None:
+        """Do something after a while, unless the session is closed by then, and flush."""
         raise NotImplementedError
 
     def confirm_later(self, port: Port) -> None:

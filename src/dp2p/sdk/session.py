@@ -27,6 +27,7 @@ from dp2p.sdk.signals import (
     CreditGrown,
     Disconnect,
     Received,
+    RegisterAgain,
     Replied,
     Subscribed,
 )
@@ -186,7 +187,7 @@ class Session:
         elif isinstance(request, control.Subscribe) and error is None:
             self._subscribed = True
             events.append(Subscribed(request.traffic_s))
-        elif isinstance(request, control.Withdraw) and error is None:
+        elif isinstance(request, control.Withdraw) and _off_air(error):
             events += self._close_protocol(request.name, RequestError("withdrawn", "withdrawn"))
         if error is not None and error.code == "unknown_session":
             session = getattr(request, "session", None)
@@ -199,16 +200,23 @@ class Session:
         for shard in attached.shards:
             events += self._shard_up(shard.index, shard.endpoint)
         for registration in self.protocols.values():
-            again = self.request(
-                control.Register(id=0, session=attached.session, protocol=registration.spec)
-            )
-            self._again[again] = registration
+            self.register_again(registration)
         if self._subscribed:
             self.subscribe(self._traffic_s)
         if self._lost:
             self._lost = False
             events.append(SessionRestored(attached.session))
         return events
+
+    def register_again(self, registration: Registration) -> None:
+        """Ask for a protocol that was on the air in an earlier session, unless it has been closed,
+        or the present session is lost as well.
+        """
+        under_way = registration in self._again.values()
+        if self.attached is None or under_way or registration.closed is not None:
+            return
+        request = control.Register(id=0, session=self.attached.session, protocol=registration.spec)
+        self._again[self.request(request)] = registration
 
     def _on_registered(
         self, reply: control.Reply, request: control.Register, error: RequestError | None
@@ -222,6 +230,8 @@ class Session:
             return []
         if error.code == "unknown_session" and again is not None:
             return []  # the session is lost once more: it will be registered in the next one
+        if error.code == "busy" and again is not None:
+            return [RegisterAgain(again)]
         events = self._close_protocol(name, error)
         return [*events, ProtocolLost(name, error)] if again is not None else []
 
@@ -388,6 +398,11 @@ class Session:
             unread -= self._closed.pop(next(iter(self._closed))).inbox.cost
         registration.closed = error
         return [*events, Received(registration)]
+
+
+def _off_air(error: RequestError | None) -> bool:
+    """Whether what was to be withdrawn is: it was, or has not come on the air in this session."""
+    return error is None or error.code == "unknown_protocol"
 
 
 def _gap(flow: Flow, error: GapError) -> Trouble:

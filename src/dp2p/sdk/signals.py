@@ -60,6 +60,15 @@ class AttachAgain(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RegisterAgain(Event):
+    """The node is too busy to put a protocol on the air in a new session: call ``register_again`` a
+    little later.
+    """
+
+    registration: Registration
+
+
+@dataclass(frozen=True, slots=True)
 class Received(Event):
     """Something is in the inbox."""
 
