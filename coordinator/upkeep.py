@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from dp2p.coordinator.store import PeerStore
 
@@ -31,10 +32,14 @@ class Upkeep:
         if self._store.dirty and self._due is None:
             self._due = now + COMMIT_S
 
-    async def checkpoint(self) -> None:
-        """For ever: the one thing of the store that waits for a disk, beside the loop."""
-        while True:
-            await asyncio.sleep(CHECKPOINT_S)
-            self._store.expire(self._wall())
-            if self._store.checkpoint_due:
-                await asyncio.to_thread(self._store.checkpoint)
+    async def checkpoint(self, every_s: float = CHECKPOINT_S) -> None:
+        """For ever: the one thing of the store that waits for a disk, beside the loop. It has a
+        thread of its own: those of the loop's executor may all be waiting for a name server.
+        """
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "dp2p checkpoint") as thread:
+            while True:
+                await asyncio.sleep(every_s)
+                self._store.expire(self._wall())
+                if self._store.checkpoint_due:
+                    await loop.run_in_executor(thread, self._store.checkpoint)
