@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dp2p.sdk.types import (
         Batch,
         Dialled,
+        EventsLost,
         Introduced,
         Message,
         Notice,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "Dialled",
+    "EventsLost",
     "Introduced",
     "Message",
     "Notice",

@@ -9,7 +9,8 @@ import pytest
 
 import dp2p
 from dp2p import blocking
-from dp2p.sdk.types import PeerDown, SendError
+from dp2p.sdk import driver
+from dp2p.sdk.types import Event, EventsLost, Notice, PeerDown, SendError
 from fake_node import FakeNode
 from process.fakes import Waiting
 from process.nodes import PATIENCE_S
@@ -98,3 +99,40 @@ async def test_asyncio_closing_ends_calls_that_send(fake: FakeNode) -> None:
                 await call
         (down,) = [event async for event in events if isinstance(event, PeerDown)]
         assert (down.reason, down.unconfirmed + down.unsent) == ("closed", 10)
+
+
+def notices(fake: FakeNode) -> None:
+    """More than a stream keeps."""
+    for number in range(5):
+        fake.notice(f"kind-{number}")
+
+
+def kinds(events: list[Event]) -> list[str]:
+    """What was told, and how much of it was lost."""
+    told = (event for event in events if isinstance(event, EventsLost | Notice))
+    return [event.kind if isinstance(event, Notice) else f"lost {event.count}" for event in told]
+
+
+def test_blocking_who_does_not_read_events_hears_how_many_are_lost(
+    fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "EVENTS_KEPT", 2)
+    with blocking.attach(fake.run_dir) as node:
+        node.subscribe()
+        events = node.events()
+        notices(fake)
+        node.status()  # its answer comes behind the notices
+        got = [events.get(PATIENCE_S) for _ in range(3)]
+        assert kinds(got) == ["lost 3", "kind-3", "kind-4"]
+
+
+async def test_asyncio_who_does_not_read_events_hears_how_many_are_lost(
+    fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "EVENTS_KEPT", 2)
+    async with asyncio.timeout(PATIENCE_S), dp2p.attach(fake.run_dir) as node:
+        await node.subscribe()
+        events = node.events()
+        notices(fake)
+        await node.status()
+        assert kinds([await events.get() for _ in range(3)]) == ["lost 3", "kind-3", "kind-4"]

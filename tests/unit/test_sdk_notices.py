@@ -7,10 +7,11 @@ import pytest
 
 from dp2p import control
 from dp2p.errors import RequestError
+from dp2p.sdk import driver
 from dp2p.sdk.driver import EventLog
 from dp2p.sdk.heartbeat import Forgotten, Overheard, Pulse
 from dp2p.sdk.signals import Replied, Subscribed
-from dp2p.sdk.types import Notice, SessionLost, SessionRestored, Traffic
+from dp2p.sdk.types import EventsLost, Notice, SessionLost, SessionRestored, ShardFound, Traffic
 from scripted import TOKEN, Node
 
 FIELDS: dict[str, str | bool | None] = {"endpoint": "tcp4://192.0.2.1:1", "reporter": None}
@@ -52,6 +53,32 @@ def test_notices_are_of_the_node_and_of_no_protocol() -> None:
     notice = Notice("fallback", 0.0, {})
     assert EventLog(None).wants(notice)
     assert not EventLog("chat").wants(notice)
+
+
+def test_a_stream_that_nobody_reads_keeps_the_newest_and_says_how_many_it_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(driver, "EVENTS_KEPT", 3)
+    stream = EventLog(None)
+    for number in range(5):
+        stream.add(ShardFound(number))
+    assert len(stream.unread) == 3
+    assert [stream.take() for _ in range(2)] == [EventsLost(2), ShardFound(2)]
+    for number in range(5, 7):
+        stream.add(ShardFound(number))
+    left = [stream.take() for _ in range(4)]
+    assert left == [EventsLost(1), ShardFound(4), ShardFound(5), ShardFound(6)]
+    assert not stream.unread
+
+
+def test_traffic_takes_the_place_of_older_traffic_before_anything_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(driver, "EVENTS_KEPT", 2)
+    stream = EventLog(None)
+    for event in (Traffic(1.0, []), ShardFound(0), Traffic(2.0, [])):
+        stream.add(event)
+    assert [stream.take() for _ in range(2)] == [ShardFound(0), Traffic(2.0, [])]
 
 
 # what no node of this version says

@@ -265,7 +265,7 @@ class Events(EventLog):
             self._driver.flush()
             self._waiter = self._driver.loop.create_future()
             await self._waiter
-        return self.unread.popleft()
+        return self.take()
 
     def __aiter__(self) -> Self:
         return self

@@ -254,7 +254,7 @@ class Events(EventLog):
         deadline = _deadline(timeout)
         while not self.unread:
             self._driver.wait(deadline)
-        return self.unread.popleft()
+        return self.take()
 
     def __iter__(self) -> Iterator[Event]:
         while True:

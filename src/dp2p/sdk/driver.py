@@ -37,7 +37,7 @@ from dp2p.sdk.signals import (
     Unsendable,
 )
 from dp2p.sdk.sockets import Socket, find_node, keep_freed_memory, open_dealer, send
-from dp2p.sdk.types import Event, Peer, PeerAway, PeerDown, PeerUp, Traffic
+from dp2p.sdk.types import Event, EventsLost, Peer, PeerAway, PeerDown, PeerUp, Traffic
 
 ATTACH_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 30.0
@@ -50,6 +50,9 @@ ATTACH_AGAIN_S = 0.02  # a shard hears of a new session a moment after the appli
 REGISTER_AGAIN_S = (
     0.2  # a node that has just started is busy until its shards have told their state
 )
+
+
+EVENTS_KEPT = 16384  # of each stream, some 5 MiB
 
 
 def default_name() -> str:
@@ -71,23 +74,38 @@ def make_spec(
 
 
 class EventLog:
-    """Events that somebody asked for and has not read yet. Base of both APIs' streams."""
+    """Events that somebody asked for and has not read yet, at most ``EVENTS_KEPT``. Base of both
+    APIs' streams.
+    """
 
     def __init__(self, protocol: str | None) -> None:
         self.protocol = protocol
         "Only events of this protocol; None: all."
         self.unread: deque[Event] = deque()
+        self._lost = 0
 
     def wants(self, event: Event) -> bool:
         """Whether the event belongs here."""
         return self.protocol is None or self.protocol == getattr(event, "protocol", None)
 
     def add(self, event: Event) -> None:
-        """Keep an event. Of ``Traffic`` the newest is enough."""
+        """Keep an event, in the place of the oldest if need be. Of ``Traffic`` the newest is
+        enough.
+        """
         if isinstance(event, Traffic):
             for old in [one for one in self.unread if isinstance(one, Traffic)]:
                 self.unread.remove(old)
+        if len(self.unread) >= EVENTS_KEPT:
+            self.unread.popleft()
+            self._lost += 1
         self.unread.append(event)
+
+    def take(self) -> Event:
+        """The oldest, which must be there; before it, how many were lost."""
+        if self._lost:
+            lost, self._lost = EventsLost(self._lost), 0
+            return lost
+        return self.unread.popleft()
 
     def close(self) -> None:
         """There will be no more."""

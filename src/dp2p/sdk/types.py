@@ -154,6 +154,16 @@ class ProtocolLost(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class EventsLost(Event):
+    """More came than is kept for a stream that is not read: the oldest were thrown away. Those that
+    follow are whole; who is there now is in ``Protocol.peers``.
+    """
+
+    count: int
+    "How many."
+
+
+@dataclass(frozen=True, slots=True)
 class Notice(Event):
     """The node tells that trust was lost, or that somebody may be in the middle. Comes to sessions
     that have subscribed.
