@@ -37,8 +37,8 @@ class Acquaintance:
         self._own_key = own_key
         self.counters = Counters()
         self._talk = Conversations(self.counters)
-        self._trust = Trust(store, self.counters)
         self.tickets = Tickets(store, self.counters, ticket_lifetime_s)
+        self._trust = Trust(store, self.tickets, self.counters)
         self._introductions = Introductions(store, self.counters, self._talk, own_key)
         self._watch = Watch(store, self.counters, self._talk)
         self._relied: dict[int, Reliance] = {}
@@ -53,11 +53,18 @@ class Acquaintance:
 
     def dial_over(self, dial: int) -> None:
         """A dial has ended in whatever way."""
-        self._relied.pop(dial, None)
+        self._end(dial)
 
     def dial_failed(self, failure: bus.DialFailed, wall: float) -> list[Notice]:
         """A dial ended before its handshake was done."""
-        return self._trust.failed(failure, self._relied.pop(failure.dial, None), wall)
+        return self._trust.failed(failure, self._end(failure.dial, failure.unsent), wall)
+
+    def _end(self, dial: int, unsent: bool = False) -> Reliance | None:
+        """A dial is over; what it relied on, the first time."""
+        relied = self._relied.pop(dial, None)
+        if relied is not None and relied.ticket is not None:
+            (self.tickets.unused if unsent else self.tickets.used)(relied.ticket)
+        return relied
 
     # --- links ---
 
@@ -65,7 +72,7 @@ class Acquaintance:
         self, link: LinkId, ready: bus.LinkReady, wall: float
     ) -> tuple[Judgement, list[Notice]]:
         """A handshake is done, whether or not the link will be admitted. Tell it once."""
-        relied = self._relied.pop(ready.report.dial, None) if ready.report.dial else None
+        relied = self._end(ready.report.dial) if ready.report.dial else None
         judgement, notices = self._trust.met(ready.report, relied, wall)
         if ids.from_text(ready.report.key) != self._own_key:  # else it would know itself by them
             self.tickets.made(link, ready, wall)

@@ -6,6 +6,7 @@ machine's uptime. ``dp2p.coordinator.store`` keeps it in SQLite; tests keep it t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -43,6 +44,8 @@ class Ticket:
     "The peer's."
     secret: bytes = field(repr=False)
     "Name (16 bytes, shown once on the wire) and psk (32 bytes)."
+    expires: float = field(default=math.inf, compare=False)
+    "Of one that the store gives: wall-clock seconds."
 
     @property
     def name(self) -> bytes:

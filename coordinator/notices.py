@@ -112,6 +112,8 @@ class Counters:
     tickets_made: int = 0
     tickets_dialled: int = 0
     "Given to a dial of this node."
+    tickets_unused: int = 0
+    "Of these, given back: the dial reached nobody."
     tickets_accepted: int = 0
     "Found for a dial of a peer."
     tickets_missing: int = 0

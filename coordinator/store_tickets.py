@@ -2,7 +2,8 @@
 
 A ticket that was given out is gone, even when the batch that forgot it is rolled back: the next
 batch begins by forgetting it again. Only a kill, or a loss of power, brings back what was given out
-since the last commit; the peer has used it up by then, and its node falls back.
+since the last commit; the peer has used it up by then, and its node falls back. One that was not
+used may be put again.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Tickets:
     def put(self, peer: int, ticket: Ticket, direction: Direction, expires: float) -> None:
         """Keep a ticket, and of all those only the newest few."""
         self._db.execute("DELETE FROM tickets WHERE name = ?", ticket.name)
+        self._gone.discard(ticket.name)
         self._db.execute(
             "INSERT INTO tickets (peer, direction, name, psk, expires) VALUES (?, ?, ?, ?, ?)",
             peer,
@@ -60,7 +62,7 @@ class Tickets:
     def take_dial(self, key: bytes, now: float) -> Ticket | None:
         """The newest that is valid."""
         found = self._db.row(
-            "SELECT t.name, t.psk FROM tickets t JOIN peers p ON p.id = t.peer"
+            "SELECT t.name, t.psk, t.expires FROM tickets t JOIN peers p ON p.id = t.peer"
             " WHERE p.key = ? AND t.direction = 'dial' AND t.expires > ?"
             " ORDER BY t.id DESC LIMIT 1",
             key,
@@ -69,7 +71,7 @@ class Tickets:
         if found is None:
             return None
         self._forget([found[0]])
-        return Ticket(key, found[0] + found[1])
+        return Ticket(key, found[0] + found[1], found[2])
 
     def take_accept(self, name: bytes, now: float) -> Ticket | None:
         """The one of that name, when it is valid."""

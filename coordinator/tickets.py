@@ -14,6 +14,7 @@ from dp2p.coordinator.notices import Counters
 from dp2p.coordinator.peers import LinkId
 
 UNPROVEN_MAX = 1024  # tickets whose other half the peer has not shown to have
+LENT_MAX = 1024  # more than there are dials under way
 
 
 class Tickets:
@@ -25,13 +26,38 @@ class Tickets:
         self._lifetime_s = lifetime_s
         self._unproven: dict[LinkId, Ticket] = {}
         "Those of links that are not open yet, oldest first."
+        self._lent: dict[bytes, Ticket] = {}
+        "Those of dials under way, by name, oldest first."
 
     def for_dial(self, key: bytes, wall: float) -> Ticket | None:
-        """The ticket for a dial to the peer that begins now, if there is one; it is used up."""
+        """The ticket for a dial to the peer that begins now, if there is one; it is used up, unless
+        ``unused`` is told.
+        """
         ticket = self._store.take_dial_ticket(key, wall)
         if ticket is not None:
             self._counters.tickets_dialled += 1
+            if len(self._lent) >= LENT_MAX:
+                del self._lent[next(iter(self._lent))]
+            self._lent[ticket.name] = ticket
         return ticket
+
+    def used(self, name: bytes) -> None:
+        """A dial has ended that may have shown its ticket."""
+        self._lent.pop(name, None)
+
+    def unused(self, name: bytes) -> None:
+        """A dial has ended before anything of it left: its ticket is there for the next one, unless
+        those of the peer were dropped meanwhile.
+        """
+        ticket = self._lent.pop(name, None)
+        if ticket is not None:
+            self._counters.tickets_unused += 1
+            self._store.put_ticket(ticket, Direction.DIAL, ticket.expires)
+
+    def drop(self, key: bytes) -> None:
+        """Forget all of a peer that trust was lost in, those of dials under way among them."""
+        self._store.drop_tickets(key)
+        self._lent = {name: one for name, one in self._lent.items() if one.key != key}
 
     def asked(self, question: bus.TicketAsked, wall: float) -> bus.Ticket:
         """What an inbound handshake names. Of two that name the same ticket one gets it."""

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from dp2p import bus, ids
 from dp2p.addresses import numeric_endpoint
 from dp2p.coordinator import notices
-from dp2p.coordinator.known import KnownPeer, Store
+from dp2p.coordinator.known import TICKET_NAME_BYTES, KnownPeer, Store
 from dp2p.coordinator.notices import Counters, Notice
+from dp2p.coordinator.tickets import Tickets
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,12 @@ class Reliance:
     "``tcp4://host:port``, numeric."
     pinned: bool
     "The caller asked for this key."
-    ticket: bool
-    "The dial took a ticket along."
+    ticket: bytes | None
+    "Name of the ticket that the dial took along."
 
     @property
     def mode(self) -> bus.Mode:
-        return "resume" if self.ticket else "ik"
+        return "ik" if self.ticket is None else "resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ def reliance(dial: bus.DialLink) -> Reliance | None:
     if dial.key is None:
         return None
     endpoint = str(numeric_endpoint(dial.host, dial.port))
-    return Reliance(ids.from_text(dial.key), endpoint, dial.pinned, dial.ticket is not None)
+    name = dial.ticket and dial.ticket[:TICKET_NAME_BYTES]
+    return Reliance(ids.from_text(dial.key), endpoint, dial.pinned, name)
 
 
 def judge(report: bus.LinkReport, known: KnownPeer | None, relied: Reliance | None) -> Judgement:
@@ -73,8 +75,9 @@ def judge(report: bus.LinkReport, known: KnownPeer | None, relied: Reliance | No
 class Trust:
     """Judges handshakes and makes the store forget what they have shown to be wrong."""
 
-    def __init__(self, store: Store, counters: Counters) -> None:
+    def __init__(self, store: Store, tickets: Tickets, counters: Counters) -> None:
         self._store = store
+        self._tickets = tickets
         self._counters = counters
 
     def met(
@@ -104,7 +107,7 @@ class Trust:
         told = [notices.fallback(report, relied.key if relied else None)]
         if relied is None:
             return told
-        self._store.drop_tickets(relied.key)
+        self._tickets.drop(relied.key)
         if ids.to_text(relied.key) != report.key:
             told.append(self._doubt(relied, wall))
         return told
@@ -119,7 +122,7 @@ class Trust:
         if not self._believed(relied):  # a wrong address in somebody's hand says nothing of the key
             return told
         if relied.ticket:
-            self._store.drop_tickets(relied.key)
+            self._tickets.drop(relied.key)
         if answered not in (None, relied.key):
             told.append(self._doubt(relied, wall))
         return told

@@ -270,7 +270,11 @@ class Shard:
             self._fabric.send(bus.LinkDown(link=event.link, reason=reason, remote=remote))
         elif event.dial:
             answered = ids.to_text(event.data) if len(event.data) == ids.KEY_BYTES else None
-            self._fabric.send(bus.DialFailed(dial=event.dial, reason=reason, answered=answered))
+            self._fabric.send(
+                bus.DialFailed(
+                    dial=event.dial, reason=reason, answered=answered, unsent=event.unsent
+                )
+            )
         else:
             log.debug("handshake failed", link=event.link, why=reason)
 
@@ -391,4 +395,4 @@ class Shard:
                 known = Known(ids.from_text(message.key), message.ticket, message.pinned)
             self._engine.dial(Place(message.host, message.port), dial=message.dial, known=known)
         except (TransportError, ValueError) as error:
-            self._fabric.send(bus.DialFailed(dial=message.dial, reason=str(error)))
+            self._fabric.send(bus.DialFailed(dial=message.dial, reason=str(error), unsent=True))

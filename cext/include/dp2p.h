@@ -108,6 +108,7 @@ struct dp_event {
     uint32_t flow;
     uint16_t type;
     uint16_t reason;
+    bool unsent; /* of a DP_EVENT_DOWN: not a byte of it has left; a ticket is as good as new */
     const uint8_t *data; /* valid until dp_node_events_done */
     size_t len;
 };

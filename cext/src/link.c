@@ -330,7 +330,8 @@ void link_down(struct link *link, int status, uint16_t reason) {
                              .status = status,
                              .link = link->handle,
                              .dial = link->dial,
-                             .reason = reason};
+                             .reason = reason,
+                             .unsent = link->bytes_out == 0};
     const uint8_t *answered = status == DP_E_IDENTITY ? shake_answered(link) : NULL;
     (void)node_event(node, &event, answered, DP_KEY_LEN); /* if lost, events_lost tells */
     bool peer_is_there = status != DP_E_CLOSED && status != DP_E_IO && status != DP_E_EOF;

@@ -64,7 +64,8 @@ static inline void on_event(int i, const struct dp_event *event) {
     seen[i].down += event->kind == DP_EVENT_DOWN;
     seen[i].tickets += event->kind == DP_EVENT_TICKET;
     if (event->kind == DP_EVENT_DOWN)
-        seen[i].status = event->status, seen[i].reason = event->reason;
+        seen[i].status = event->status, seen[i].reason = event->reason,
+        seen[i].unsent = event->unsent;
     if (event->kind == DP_EVENT_TICKET)
         asks = event->link;
 }

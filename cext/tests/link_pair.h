@@ -25,6 +25,7 @@ struct pair_seen {
     unsigned ready, control, down, refused, tickets;
     int status, refusal; /* of the last DOWN and REFUSED */
     uint16_t reason;
+    bool unsent;
     size_t control_len;
     uint16_t control_type;
     uint8_t answered[DP_KEY_LEN]; /* the last DOWN's data, of which there are so many bytes: */

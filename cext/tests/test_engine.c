@@ -63,6 +63,7 @@ static void test_refused_connection(void) {
     CHECK(dp_engine_dial(engines[0], &address, NULL, 5, &link) == DP_OK);
     POLL_UNTIL(seen[0].down == 1);
     CHECK(seen[0].status == DP_E_IO && seen[0].reason == ECONNREFUSED && stats_of(0).links == 0);
+    CHECK(seen[0].unsent);
     stop();
 }
 
@@ -78,6 +79,7 @@ static void test_vanish(void) {
     CHECK(dp_link_end(sides[0].node, links[0], DP_E_EOF) == DP_OK); /* without a word */
     POLL_UNTIL(seen[1].down == 1);
     CHECK(seen[1].status == DP_E_EOF || seen[1].status == DP_E_IO);
+    CHECK(!seen[1].unsent);
     CHECK(stats_of(1).flows == 0 && stats_of(1).buffer_bytes == 0 && sides[0].kept == 0);
     stop();
 }

@@ -283,6 +283,8 @@ class DialFailed(Message, frozen=True, kw_only=True, tag="dial_failed"):
     reason: str
     answered: str | None = None
     "With reason ``identity``: the key that answered, base32."
+    unsent: bool = False
+    "Nothing has left: its ticket was shown to nobody."
 
 
 class PeerSaid(Message, frozen=True, kw_only=True, tag="peer_said"):

@@ -438,6 +438,7 @@ def _event(event: Any) -> Event:
         event.flow,
         event.type,
         event.reason,
+        event.unsent,
         data,
     )
 

@@ -23,6 +23,7 @@ class Event(NamedTuple):
     flow: int
     type: int
     reason: int
+    unsent: bool
     data: bytes
 
 

@@ -76,6 +76,19 @@ def test_strangers_meet_and_meet_again(tmp_path: Path) -> None:
         assert [one.kinds() for one in told] == [[], []]
 
 
+def test_a_dial_that_reaches_nobody_keeps_its_ticket(tmp_path: Path) -> None:
+    with fresh(tmp_path, "a", "b") as (a, b):
+        meet(a, b)
+        part(a, b)
+        b.stop()
+        for _ in range(3):
+            assert a.refusal(by_key(b)).code == "dial_failed"
+        assert a.tickets(b)[0] == 1
+        b.restart()
+        assert meet(a, b) == ("resume", "resumed", "resumed")
+        assert counted(a, "tickets_dialled", "tickets_unused") == (4, 3)
+
+
 def test_an_address_with_a_key_is_an_introduction(tmp_path: Path) -> None:
     with fresh(tmp_path, "a", "b") as (a, b), notices(a, b) as told:
         assert meet(a, b, b.address) == ("ik", "introduced", "none")

@@ -69,6 +69,49 @@ def test_a_dial_takes_a_ticket_once(side: Side) -> None:
     assert (side.counters.tickets_made, side.counters.tickets_dialled) == (2, 1)
 
 
+def test_a_ticket_that_was_shown_to_nobody_is_there_for_the_next_dial(side: Side) -> None:
+    """It comes first, and lasts no longer than before."""
+    side.made("in")
+    side.tickets.for_dial(PEER, 1.0)
+    for _ in range(2):
+        side.tickets.unused(DIAL[:16])
+        assert side.kept() == (1, 1)
+    assert side.tickets.for_dial(PEER, LIFETIME_S - 1) == Ticket(PEER, DIAL)
+    side.tickets.unused(DIAL[:16])
+    assert side.tickets.for_dial(PEER, LIFETIME_S) is None
+    assert (side.counters.tickets_dialled, side.counters.tickets_unused) == (2, 2)
+
+
+def test_a_ticket_that_may_have_been_shown_does_not_come_back(side: Side) -> None:
+    side.made("in")
+    side.tickets.for_dial(PEER, 1.0)
+    side.tickets.used(DIAL[:16])
+    side.tickets.unused(DIAL[:16])
+    assert side.kept() == (0, 1)
+
+
+def test_trust_that_is_lost_meanwhile_takes_tickets_of_dials_with_it(side: Side) -> None:
+    side.made("in")
+    side.tickets.for_dial(PEER, 1.0)
+    side.tickets.drop(PEER)
+    side.tickets.unused(DIAL[:16])
+    assert side.kept() == (0, 0)
+
+
+def test_of_dials_under_way_so_many_tickets_are_known(side: Side) -> None:
+    names = []
+    for number in range(tickets.LENT_MAX + 1):
+        secret = number.to_bytes(48, "big")
+        side.made("in", dial=bytes(reversed(secret)))
+        taken = side.tickets.for_dial(PEER, 1.0)
+        assert taken is not None
+        names.append(taken.name)
+    side.tickets.unused(names[0])
+    assert side.kept()[0] == 0
+    side.tickets.unused(names[-1])
+    assert side.kept()[0] == 1
+
+
 def test_of_two_handshakes_that_name_one_ticket_the_first_gets_it(side: Side) -> None:
     side.made("in")
     first, second = side.asked(ACCEPT[:16]), side.asked(ACCEPT[:16])

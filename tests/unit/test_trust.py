@@ -14,6 +14,7 @@ from dp2p.coordinator import trust
 from dp2p.coordinator.known import Direction, KnownPeer, Ticket
 from dp2p.coordinator.notices import Counters, Kind, Notice
 from dp2p.coordinator.store import PeerStore
+from dp2p.coordinator.tickets import Tickets
 from dp2p.coordinator.trust import Judgement, Reliance, Trust
 
 PEER, OTHER, LEFT, RIGHT = (bytes([n]) * 32 for n in range(1, 5))
@@ -33,8 +34,11 @@ def report(key: bytes = PEER, **changes: Any) -> bus.LinkReport:
     return bus.LinkReport(**{**fields, **changes})
 
 
+NAME = bytes(16)
+
+
 def relied(**changes: Any) -> Reliance:
-    fields = {"key": PEER, "endpoint": PLACE, "pinned": False, "ticket": False}
+    fields = {"key": PEER, "endpoint": PLACE, "pinned": False, "ticket": None}
     return Reliance(**{**fields, **changes})
 
 
@@ -66,7 +70,7 @@ ROWS: list[tuple[str, bus.LinkReport, KnownPeer | None, Reliance | None, Judgeme
     ("inbound", report(mode="xx", direction="in"), ONE, None, Judgement("introduced", 1)),
     ("pinned", report(), None, relied(pinned=True), Judgement("introduced", 0)),
     ("pinned, other key", report(OTHER), None, relied(pinned=True), Judgement("none", 0)),
-    ("resumed", report(mode="resume"), None, relied(ticket=True), Judgement("resumed", 0)),
+    ("resumed", report(mode="resume"), None, relied(ticket=NAME), Judgement("resumed", 0)),
     ("resumed, inbound", report(mode="resume", direction="in"), ONE, None, Judgement("resumed", 1)),
     ("fell back", report(fell_back=True), TWO, relied(), Judgement("none", 2)),
     ("pinned, fell back", report(fell_back=True), ONE, relied(pinned=True), Judgement("none", 1)),
@@ -74,7 +78,7 @@ ROWS: list[tuple[str, bus.LinkReport, KnownPeer | None, Reliance | None, Judgeme
         "resumption fell back",
         report(mode="resume", fell_back=True),
         ONE,
-        relied(ticket=True),
+        relied(ticket=NAME),
         Judgement("none", 1),
     ),
     ("responder", report(fell_back=True, direction="in"), ONE, None, Judgement("none", 1)),
@@ -98,7 +102,7 @@ def test_what_a_link_is_worth(
 def test_no_fallback_is_ever_trusted() -> None:
     modes: list[bus.Mode] = ["ik", "resume"]
     ways = itertools.product(
-        modes, ("in", "out"), (None, ONE, TWO), (None, relied(pinned=True), relied(ticket=True))
+        modes, ("in", "out"), (None, ONE, TWO), (None, relied(pinned=True), relied(ticket=NAME))
     )
     for mode, direction, known, reliance in ways:
         link = report(mode=mode, direction=direction, fell_back=True)
@@ -109,11 +113,11 @@ DIALS: list[tuple[dict[str, Any], Reliance | None]] = [
     ({"host": "192.0.2.1", "port": 1}, None),
     (
         {"host": "192.0.2.1", "port": 1, "key": ids.to_text(PEER)},
-        Reliance(PEER, "tcp4://192.0.2.1:1", pinned=False, ticket=False),
+        Reliance(PEER, "tcp4://192.0.2.1:1", pinned=False, ticket=None),
     ),
     (
         {"host": "::1", "port": 2, "key": ids.to_text(PEER), "pinned": True, "ticket": bytes(48)},
-        Reliance(PEER, "tcp6://[::1]:2", pinned=True, ticket=True),
+        Reliance(PEER, "tcp6://[::1]:2", pinned=True, ticket=NAME),
     ),
 ]
 
@@ -128,7 +132,7 @@ class Side:
 
     def __init__(self, store: PeerStore) -> None:
         self.store, self.counters = store, Counters()
-        self.trust = Trust(store, self.counters)
+        self.trust = Trust(store, Tickets(store, self.counters, 100.0), self.counters)
         store.connected(PEER, PLACE, 0.0)
         store.introduced(PEER, LEFT, "192.0.2.0/24", 0.0)
         for n, direction in enumerate(Direction):
@@ -226,7 +230,7 @@ def test_a_dial_that_failed(
     reason, key, ticket, said, left = row
     answered = ids.to_text(key) if key else None
     failure = bus.DialFailed(dial=1, reason=reason, answered=answered)
-    told = side.trust.failed(failure, relied(pinned=True, ticket=ticket), 1.0)
+    told = side.trust.failed(failure, relied(pinned=True, ticket=NAME if ticket else None), 1.0)
     assert kinds(told) == said
     assert side.left() == left
     assert side.counters.identity_errors == (Kind.IDENTITY_ERROR in said)
