@@ -22,11 +22,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dp2p import bus, ids
-from dp2p.addresses import Endpoint, PeerAddress, PeerOnly
+from dp2p.addresses import Endpoint, PeerAddress, PeerOnly, is_numeric
 from dp2p.coordinator.backoff import FIRST_S, Backoff
 from dp2p.coordinator.peers import Link, LinkId
 from dp2p.coordinator.pending import Attempt, Pending
-from dp2p.coordinator.places import Place, endpoint_text, is_numeric, places_of
+from dp2p.coordinator.places import Place, endpoint_text, places_of
 from dp2p.coordinator.targets import (
     Action,
     Connect,

@@ -81,7 +81,7 @@ class Introductions:
 
     def renewed(self, own: NodeRecord, links: Iterable[LinkId], now: float) -> list[Tell]:
         """This node's own record is new: tell it on all open links."""
-        self._own_endpoints = frozenset(own.endpoints)
+        self._own_endpoints = frozenset(own.dialable)
         return self._talk.announce(links, own.signed, now)
 
     def on_up(self, link: Link, wanted: Sequence[str], now: float) -> list[Tell]:

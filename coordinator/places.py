@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-
-from dp2p.addresses import numeric_endpoint, parse_endpoint
+from dp2p.addresses import is_numeric, numeric_endpoint, parse_endpoint
 from dp2p.coordinator.peers import Link
 from dp2p.errors import AddressError
 
@@ -12,15 +10,6 @@ Place = tuple[str, int]
 "Host and port. The host is a numeric address, or a name that is looked up when its turn comes."
 
 PLACES_OF_LINK_MAX = 4
-
-
-def is_numeric(host: str) -> bool:
-    """Whether the host is an address rather than a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def endpoint_text(place: Place) -> str:

@@ -144,7 +144,7 @@ class Peers:
             "SELECT endpoint FROM endpoints WHERE peer = ? AND recorded IS NOT NULL", peer
         )
         for (endpoint,) in listed:
-            if endpoint not in record.endpoints:  # withdrawn by its owner
+            if endpoint not in record.dialable:  # withdrawn by its owner
                 self.leave(peer, endpoint)
         self._list_endpoints(peer, record, now)
         self._trim_endpoints(peer)
@@ -161,7 +161,7 @@ class Peers:
     # --- endpoints ---
 
     def _list_endpoints(self, peer: int, record: NodeRecord, now: float) -> None:
-        for endpoint in record.endpoints[: self._limits.endpoints]:
+        for endpoint in record.dialable[: self._limits.endpoints]:
             self._db.execute(
                 "INSERT INTO endpoints (peer, endpoint, recorded) VALUES (?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET recorded = excluded.recorded",

@@ -56,7 +56,7 @@ class View:
         if known is None:
             return []
         texts = [one.endpoint for one in known.endpoints]
-        texts += known.record.endpoints if known.record else ()
+        texts += known.record.dialable if known.record else ()
         found: list[Place] = []
         for text in dict.fromkeys(texts):
             with suppress(AddressError):

@@ -119,7 +119,7 @@ class Watch:
     def learned(self, record: NodeRecord, introducer: bytes) -> list[Notice]:
         """A peer has handed over a record: whether it puts another key where a suspect is."""
         told: list[Notice] = []
-        for endpoint in record.endpoints:
+        for endpoint in record.dialable:
             for link in self._by_endpoint.get(endpoint, ()):
                 claims = [(record.key, Evidence.RECORD)]
                 told += self._weigh(self._suspects[link], endpoint, introducer, claims)
@@ -250,4 +250,4 @@ def _endpoints(link: Link, record: NodeRecord | None) -> tuple[str, ...]:
     """Where the peer is thought to be: where it was dialled, else what its record claims."""
     if link.report.direction == "out":
         return (link.report.endpoint,)
-    return record.endpoints[:ENDPOINTS_MAX] if record else ()
+    return record.dialable[:ENDPOINTS_MAX] if record else ()

@@ -4,6 +4,9 @@
 ``tcp6://[host]:port`` name only a place. Each can be dialled. IPv6 addresses stand in brackets and
 have no zone, which would mean something on one machine only.
 
+``udp4://host:port`` and ``udp6://[host]:port`` are where a node takes discovery's packets. Records
+list them beside the others; nobody can dial them.
+
 ``dp2p://<public key>`` and a node-ID name a peer alone: a node that knows where it is can dial it.
 """
 
@@ -20,7 +23,11 @@ from dp2p.errors import AddressError
 DEFAULT_PORT = 4617
 PORT_MAX = 65535
 
-Scheme = Literal["tcp4", "tcp6"]
+Scheme = Literal["tcp4", "tcp6", "udp4", "udp6"]
+STREAMS: tuple[Scheme, ...] = ("tcp4", "tcp6")
+"Of endpoints that take connections."
+DATAGRAMS: tuple[Scheme, ...] = ("udp4", "udp6")
+"Of endpoints that take discovery's packets."
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 _LOOKS_IPV4 = re.compile(r"[0-9.]+\Z")
@@ -101,7 +108,7 @@ def parse(text: str) -> Address:
     scheme, separator, rest = text.partition("://")
     if separator and scheme == "dp2p":
         return _parse_peer(text, rest)
-    if separator and scheme in ("tcp4", "tcp6"):
+    if separator and scheme in (*STREAMS, *DATAGRAMS):
         return parse_endpoint(text)
     raise AddressError(
         f"address {text!r}: expected dp2p://KEY@HOST:PORT, tcp4://HOST:PORT or tcp6://[HOST]:PORT"
@@ -115,7 +122,7 @@ def parse_target(text: str) -> Target:
         return PeerOnly(_key(text, rest))
     if not separator and len(text) == ids.TEXT_CHARACTERS:
         return NodeId(_key(text, text))
-    if separator and scheme in ("dp2p", "tcp4", "tcp6"):
+    if separator and scheme in ("dp2p", *STREAMS, *DATAGRAMS):
         return parse(text)
     raise AddressError(
         f"address {text!r}: expected dp2p://KEY@HOST:PORT, dp2p://KEY, tcp4://HOST:PORT, "
@@ -134,25 +141,49 @@ def parse_peer(text: str) -> str:
     return target.peer
 
 
-def parse_endpoint(text: str, *, default_port: int | None = None, lowest_port: int = 1) -> Endpoint:
-    """Read ``tcp4://host:port`` or ``tcp6://[host]:port``.
+def parse_endpoint(
+    text: str,
+    *,
+    default_port: int | None = None,
+    lowest_port: int = 1,
+    schemes: tuple[Scheme, ...] = STREAMS,
+) -> Endpoint:
+    """Read ``tcp4://host:port`` or ``tcp6://[host]:port``, or endpoints of other ``schemes``.
 
     ``default_port`` is taken when none is written; ``lowest_port`` 0 allows "any free port",
     which only a listener can use.  Raises: AddressError.
     """
-    scheme, separator, rest = text.partition("://")
-    if not separator or scheme not in ("tcp4", "tcp6"):
-        raise AddressError(f"endpoint {text!r}: expected tcp4://HOST:PORT or tcp6://[HOST]:PORT")
+    name, separator, rest = text.partition("://")
+    scheme = next((one for one in schemes if separator and one == name), None)
+    if scheme is None:
+        raise AddressError(f"endpoint {text!r}: {_expected(name, schemes)}")
     host, port = _split(text, rest, default_port, lowest_port)
-    kind: Scheme = "tcp4" if scheme == "tcp4" else "tcp6"
     version = _ip_version(host)
-    if version is not None and version != (4 if kind == "tcp4" else 6):
-        raise AddressError(f"endpoint {text!r}: {host} is not an IPv{kind[-1]} address")
-    return Endpoint(kind, host, port)
+    if version is not None and version != family_of(scheme):
+        raise AddressError(f"endpoint {text!r}: {host} is not an IPv{scheme[-1]} address")
+    return Endpoint(scheme, host, port)
+
+
+def parse_listed(text: str) -> Endpoint:
+    """Read an endpoint as records list them: of any scheme.  Raises: AddressError."""
+    return parse_endpoint(text, schemes=(*STREAMS, *DATAGRAMS))
+
+
+def _expected(name: str, schemes: tuple[Scheme, ...]) -> str:
+    shown = {"4": "{}://HOST:PORT", "6": "{}://[HOST]:PORT"}
+    expected = " or ".join(shown[one[-1]].format(one) for one in schemes)
+    if name in DATAGRAMS:
+        return f"takes discovery's packets and no connections; expected {expected}"
+    return f"expected {expected}"
+
+
+def family_of(scheme: Scheme) -> Literal[4, 6]:
+    """The version of IP."""
+    return 4 if scheme.endswith("4") else 6
 
 
 def canonical_endpoint(text: str) -> str | None:
-    """The one spelling of an endpoint; None for what is none."""
+    """The one spelling of an endpoint that can be dialled; None for what is none."""
     try:
         return str(parse_endpoint(text))
     except AddressError:
@@ -238,6 +269,22 @@ def _canonical(host: str) -> str:
 def numeric_endpoint(host: str, port: int) -> Endpoint:
     """The endpoint of a numeric address, with the scheme of its family."""
     return Endpoint("tcp6" if ":" in host else "tcp4", host, port)
+
+
+def datagram_endpoint(host: str, port: int) -> Endpoint:
+    """Where discovery's packets go to a numeric address."""
+    return Endpoint("udp6" if ":" in host else "udp4", host, port)
+
+
+def datagram_endpoint_of(endpoint: Endpoint) -> Endpoint:
+    """The host and port of a ``tcp`` endpoint, for discovery's packets."""
+    scheme = DATAGRAMS[STREAMS.index(endpoint.scheme)]
+    return Endpoint(scheme, endpoint.host, endpoint.port)
+
+
+def is_numeric(host: str) -> bool:
+    """Whether a host is an address rather than a name."""
+    return _ip_version(host) is not None
 
 
 def join_host_port(host: str, port: int) -> str:

@@ -116,6 +116,26 @@ class StoreSection(Section, frozen=True, kw_only=True):
     "How long a session may be resumed. A ticket that is stolen is good for as long."
 
 
+class DiscoverySection(Section, frozen=True, kw_only=True):
+    """How the node finds others, over UDP."""
+
+    enabled: bool = True
+    listen: Annotated[list[str], Meta(max_length=16)] = []
+    "As udp4://0.0.0.0:4617. Empty: the hosts and port numbers of listen.addresses."
+    advertise: Annotated[list[str], Meta(max_length=16)] = []
+    "Endpoints told to peers when they differ from what is listened on. Empty: as listen.advertise."
+    bootstrap: Annotated[list[str], Meta(max_length=64)] = []
+    "Where to go while no other node is known: dp2p://KEY@HOST:PORT, or an endpoint without a key."
+    serve: Literal["auto", "always", "never"] = "auto"
+    "Whether others may ask this node; one that cannot be reached from outside should not say so."
+    paths: Annotated[int, Meta(ge=1, le=16)] = 8
+    "Disjoint paths of a search."
+    limit_local: bool = False
+    "Count addresses of this machine and site by their networks too."
+    nat: Literal["none", "auto"] = "none"
+    "auto: ask the router to let others in, with UPnP or NAT-PMP. Needs dp2p[nat]."
+
+
 class RateSection(Section, frozen=True, kw_only=True):
     """How fast something may be: ``none``, or bytes a second, as 1500000, 10MB or 512KiB."""
 
@@ -148,6 +168,7 @@ class Config(Section, frozen=True, kw_only=True):
     limits: LimitsSection = LimitsSection()
     peers: PeersSection = PeersSection()
     store: StoreSection = StoreSection()
+    discovery: DiscoverySection = DiscoverySection()
     apps: AppsSection = AppsSection()
     rates: RatesSection = RatesSection()
 
@@ -155,6 +176,36 @@ class Config(Section, frozen=True, kw_only=True):
 def listen_endpoints(config: Config) -> list[addresses.Endpoint]:
     """The endpoints to listen on.  Raises: ConfigError."""
     return [_endpoint("listen.addresses", text, lowest_port=0) for text in config.listen.addresses]
+
+
+def discovery_endpoints(config: Config) -> list[addresses.Endpoint]:
+    """The endpoints at which to take discovery's packets, of ``listen.addresses`` when none are
+    given.  Raises: ConfigError.
+    """
+    if not config.discovery.enabled:
+        return []
+    if not config.discovery.listen:
+        return [addresses.datagram_endpoint_of(endpoint) for endpoint in listen_endpoints(config)]
+    return [
+        _endpoint("discovery.listen", text, lowest_port=0, schemes=addresses.DATAGRAMS)
+        for text in config.discovery.listen
+    ]
+
+
+def discovery_advertised(config: Config) -> list[addresses.Endpoint]:
+    """Endpoints of ``discovery.advertise``.  Raises: ConfigError."""
+    return [
+        _endpoint("discovery.advertise", text, lowest_port=1, schemes=addresses.DATAGRAMS)
+        for text in config.discovery.advertise
+    ]
+
+
+def bootstrap(config: Config) -> list[addresses.Address]:
+    """The addresses of ``discovery.bootstrap``.  Raises: ConfigError."""
+    try:
+        return [addresses.parse(text) for text in config.discovery.bootstrap]
+    except AddressError as error:
+        raise ConfigError(f"discovery.bootstrap: {error}") from None
 
 
 def advertised(config: Config) -> list[str]:
@@ -208,10 +259,16 @@ def static_peers(config: Config) -> list[addresses.Address]:
         raise ConfigError(f"peers.static: {error}") from None
 
 
-def _endpoint(key: str, text: str, *, lowest_port: int) -> addresses.Endpoint:
+def _endpoint(
+    key: str,
+    text: str,
+    *,
+    lowest_port: int,
+    schemes: tuple[addresses.Scheme, ...] = addresses.STREAMS,
+) -> addresses.Endpoint:
     try:
         return addresses.parse_endpoint(
-            text, default_port=addresses.DEFAULT_PORT, lowest_port=lowest_port
+            text, default_port=addresses.DEFAULT_PORT, lowest_port=lowest_port, schemes=schemes
         )
     except AddressError as error:
         raise ConfigError(f"{key}: {error}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,16 @@ import msgspec
 from msgspec import inspect
 
 from dp2p import places
-from dp2p.config import Config, caps, check_run_dir, listen_endpoints, static_peers
+from dp2p.config import (
+    Config,
+    bootstrap,
+    caps,
+    check_run_dir,
+    discovery_advertised,
+    discovery_endpoints,
+    listen_endpoints,
+    static_peers,
+)
 from dp2p.errors import ConfigError
 
 DEFAULT_FILE = "dp2p.toml"
@@ -26,6 +35,15 @@ PREFIX = "DP2P_"
 OTHER_VARIABLES = {"DP2P_CONFIG", "DP2P_WITHOUT_OPENSSL"}  # the file's path; a build option
 _NOT_SET_BY_HAND = {"node.instance"}
 _PATHS = {"node.key_file", "node.run_dir", "store.file"}
+_READ_AS: dict[str, tuple[str, Callable[[Config], object]]] = {
+    "listen.addresses": ("listen.addresses", listen_endpoints),
+    "listen.advertise": ("listen.addresses", listen_endpoints),
+    "peers.static": ("peers.static", static_peers),
+    "discovery.listen": ("discovery.listen", discovery_endpoints),
+    "discovery.advertise": ("discovery.advertise", discovery_advertised),
+    "discovery.bootstrap": ("discovery.bootstrap", bootstrap),
+}
+"Keys with addresses -> the key as which they are read, and what reads that."
 
 
 def _keys() -> dict[str, inspect.Field]:
@@ -188,16 +206,14 @@ def _path(setting: Setting, value: str) -> str:
 
 def _check_addresses(setting: Setting, value: Any) -> None:
     """Addresses are read here once, so that an error can still name their source."""
-    section, key = setting.key.split(".")
-    if setting.key not in ("listen.addresses", "listen.advertise", "peers.static"):
+    key, read = _READ_AS.get(setting.key, ("", None))
+    if read is None:
         return
+    section, name = key.split(".")
     try:
-        if section == "listen":
-            listen_endpoints(msgspec.convert({"listen": {"addresses": value}}, Config))
-        else:
-            static_peers(msgspec.convert({section: {key: value}}, Config))
+        read(msgspec.convert({section: {name: value}}, Config))
     except ConfigError as error:
-        text = str(error).replace("listen.addresses", setting.key, 1)
+        text = str(error).replace(key, setting.key, 1)
         raise ConfigError(f"{setting.origin}: {text}") from None
 
 
@@ -237,6 +253,8 @@ def describe(kind: inspect.Type) -> str:
             return "one of " + ", ".join(map(str, values))
         case inspect.ListType(max_length=most):
             return "a list of text" + (f" with up to {most} entries" if most else "")
+        case inspect.BoolType():
+            return "true or false"
         case inspect.StrType(min_length=least, max_length=most):
             return f"text of {least or 0} to {most} characters"
         case inspect.IntType() | inspect.FloatType():

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from dp2p import config, keys, listening
+from dp2p.addresses import Endpoint, datagram_endpoint_of
 from dp2p.errors import ConfigError
 from dp2p.places import PROCESSES_FILE
 from dp2p.supervisor import Command
@@ -64,6 +65,8 @@ def prepare(settings: config.Config) -> Prepared:
     """Check and take everything.  Raises: ConfigError, KeyFileError."""
     identity = keys.load(Path(settings.node.key_file))
     config.static_peers(settings)
+    config.bootstrap(settings)
+    config.discovery_advertised(settings)
     config.check_limits(settings)
     run_dir = Path(settings.node.run_dir)
     _make_private(run_dir)
@@ -71,7 +74,9 @@ def prepare(settings: config.Config) -> Prepared:
     try:
         optional = tuple(settings.listen.addresses) == config.EVERYWHERE
         endpoints = config.listen_endpoints(settings)
-        reservation = listening.reserve(endpoints, optional_ipv6=optional)
+        discovery = settings.discovery
+        shared = discovery.enabled and not discovery.listen
+        reservation = listening.reserve(endpoints, optional_ipv6=optional, datagrams=shared)
         _clear(run_dir)
         resolved = _resolved(settings, reservation)
         config.write_resolved(resolved, run_dir / config.NODE_FILE)
@@ -84,12 +89,23 @@ def prepare(settings: config.Config) -> Prepared:
 def _resolved(settings: config.Config, reservation: listening.Reservation) -> config.Config:
     replace = msgspec.structs.replace
     count = settings.shards.count or len(os.sched_getaffinity(0))
+    datagrams = _datagrams(settings, reservation)
     return replace(
         settings,
+        discovery=replace(settings.discovery, listen=[str(each) for each in datagrams]),
         node=replace(settings.node, instance=secrets.token_hex(8)),
         listen=replace(settings.listen, addresses=[str(each) for each in reservation.endpoints]),
         shards=replace(settings.shards, count=count),
     )
+
+
+def _datagrams(settings: config.Config, reservation: listening.Reservation) -> list[Endpoint]:
+    """Where the coordinator is to take discovery's packets."""
+    if not settings.discovery.enabled:
+        return []
+    if settings.discovery.listen:
+        return listening.free_datagrams(config.discovery_endpoints(settings))
+    return [datagram_endpoint_of(each) for each in reservation.endpoints]
 
 
 def _make_private(run_dir: Path) -> None:

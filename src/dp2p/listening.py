@@ -4,24 +4,32 @@ All shards listen on one port with SO_REUSEPORT, which would also let a second n
 take half of the connections. So a port is first bound without SO_REUSEPORT, which fails when
 anybody listens on it, and then bound with it and held, without listening, for as long as the node
 runs. The second socket also gives port 0 the one number that all shards use.
+
+Discovery takes its packets at UDP ports, by default of the same numbers. These are only looked at
+here: a socket that held one would get its packets. The coordinator binds them itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Iterable
 
-from dp2p.addresses import Endpoint
+from dp2p.addresses import Endpoint, family_of
 from dp2p.errors import ConfigError
 
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+Place = tuple[str | int, int | bytes]
+TRIES = 32  # for a number that is free for TCP and UDP
 
 
 class Reservation:
     """Sockets that hold the listen addresses of one node."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, datagrams: bool = False) -> None:
+        """``datagrams``: the UDP port of each number must be free as well."""
+        self._datagrams = datagrams
         self.endpoints: list[Endpoint] = []
         "Numeric, with no port left open."
         self.skipped: list[Endpoint] = []
@@ -42,15 +50,25 @@ class Reservation:
         self.endpoints.append(Endpoint(endpoint.scheme, host, port))
 
     def _bind(self, endpoint: Endpoint) -> socket.socket:
-        family = socket.AF_INET if endpoint.scheme == "tcp4" else socket.AF_INET6
-        place = socket.getaddrinfo(endpoint.host, endpoint.port, family, socket.SOCK_STREAM)[0][4]
-        if endpoint.port == 0 and self.endpoints:
-            # One number for both families is easier to open in a firewall; any other will do.
+        family, place = _resolved(endpoint, socket.SOCK_STREAM)
+        if endpoint.port:
+            return self._reserve(family, place)
+        # One number for both families is easier to open in a firewall; any other will do.
+        first = [one.port for one in self.endpoints[:1]]
+        for port in [*first, *[0] * (TRIES - 1)]:
+            with contextlib.suppress(OSError):
+                return self._reserve(family, (place[0], port))
+        return self._reserve(family, place)
+
+    def _reserve(self, family: int, place: Place) -> socket.socket:
+        held = _reserve(family, place)
+        if self._datagrams:
             try:
-                return _reserve(family, (place[0], self.endpoints[0].port))
+                _bound(family, held.getsockname()[:2], None, socket.SOCK_DGRAM).close()
             except OSError:
-                pass
-        return _reserve(family, (place[0], place[1]))
+                held.close()
+                raise
+        return held
 
     def close(self) -> None:
         """Let go of all of them."""
@@ -59,25 +77,55 @@ class Reservation:
         self._sockets.clear()
 
 
-def reserve(endpoints: Iterable[Endpoint], *, optional_ipv6: bool = False) -> Reservation:
-    """Reserve all ``endpoints``.  Raises: ConfigError."""
-    reservation = Reservation()
+def reserve(
+    endpoints: Iterable[Endpoint], *, optional_ipv6: bool = False, datagrams: bool = False
+) -> Reservation:
+    """Reserve all ``endpoints``, and see that UDP has the same numbers if ``datagrams`` are taken
+    there too.  Raises: ConfigError.
+    """
+    reservation = Reservation(datagrams=datagrams)
     for endpoint in endpoints:
         reservation.add(endpoint, optional=optional_ipv6)
     return reservation
 
 
-def _reserve(family: int, place: tuple[str | int, int | bytes]) -> socket.socket:
+def free_datagrams(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """The UDP endpoints as they can be bound now: numeric, with no port left open.
+
+    Raises: ConfigError naming address and cause.
+    """
+    found = []
+    for endpoint in endpoints:
+        try:
+            family, place = _resolved(endpoint, socket.SOCK_DGRAM)
+            with _bound(family, place, None, socket.SOCK_DGRAM) as there:
+                host, port = there.getsockname()[:2]
+        except OSError as error:
+            raise ConfigError(f"discovery.listen: {endpoint}: {_explain(error)}") from None
+        found.append(Endpoint(endpoint.scheme, host, port))
+    return found
+
+
+def _resolved(endpoint: Endpoint, kind: socket.SocketKind) -> tuple[int, Place]:
+    family = socket.AF_INET if family_of(endpoint.scheme) == 4 else socket.AF_INET6
+    place = socket.getaddrinfo(endpoint.host, endpoint.port, family, kind)[0][4]
+    return family, (place[0], place[1])
+
+
+def _reserve(family: int, place: Place) -> socket.socket:
     if place[1]:
         # SO_REUSEADDR lets connections of an earlier run, still in TIME_WAIT, not count.
         _bound(family, place, socket.SO_REUSEADDR).close()
     return _bound(family, place, socket.SO_REUSEPORT)
 
 
-def _bound(family: int, place: tuple[str | int, int | bytes], option: int) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
+def _bound(
+    family: int, place: Place, option: int | None, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> socket.socket:
+    made = socket.socket(family, kind)
     try:
-        made.setsockopt(socket.SOL_SOCKET, option, 1)
+        if option is not None:
+            made.setsockopt(socket.SOL_SOCKET, option, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind(place)

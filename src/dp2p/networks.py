@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from functools import lru_cache
 
-from dp2p.addresses import parse_endpoint
+from dp2p.addresses import parse_listed
 from dp2p.errors import AddressError
 
 PREFIX = {4: 24, 6: 48}
@@ -40,7 +40,7 @@ def network_of(host: str) -> str:
 def network_of_endpoint(endpoint: str) -> str | None:
     """The network of ``tcp4://192.0.2.7:4617``; None for a host name, and what is no endpoint."""
     try:
-        return network_of(parse_endpoint(endpoint).host)
+        return network_of(parse_listed(endpoint).host)
     except (AddressError, ValueError):
         return None
 

@@ -40,13 +40,23 @@ class NodeRecord:
     seq: int
     "Of two records of one key, that with the higher number counts."
     endpoints: tuple[str, ...]
-    "Where the owner says it can be dialled, best first; in canonical spelling, each once."
+    "Where the owner says it can be reached, best first; in canonical spelling, each once."
     protocols: tuple[str, ...]
     "Names, sorted, each once."
     more: bool
     "The owner speaks further protocols, for which there was no room."
     signed: bytes = field(repr=False)
     "Signature and body, as received."
+
+    @property
+    def dialable(self) -> tuple[str, ...]:
+        """Those of its endpoints that take connections."""
+        return tuple(text for text in self.endpoints if text.startswith(addresses.STREAMS))
+
+    @property
+    def datagrams(self) -> tuple[str, ...]:
+        """Those of its endpoints that take discovery's packets."""
+        return tuple(text for text in self.endpoints if text.startswith(addresses.DATAGRAMS))
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -160,6 +170,6 @@ def _read(signed: bytes) -> NodeRecord:
 def _canonical(endpoints: Iterable[str]) -> tuple[str, ...]:
     """One spelling of each endpoint, in the order given."""
     try:
-        return tuple(dict.fromkeys(str(addresses.parse_endpoint(text)) for text in endpoints))
+        return tuple(dict.fromkeys(str(addresses.parse_listed(text)) for text in endpoints))
     except AddressError as error:
         raise NodeRecordError(f"node record: {error}") from None

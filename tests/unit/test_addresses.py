@@ -18,6 +18,7 @@ from dp2p.addresses import (
     join_host_port,
     parse,
     parse_endpoint,
+    parse_listed,
     parse_peer,
     parse_target,
 )
@@ -94,6 +95,8 @@ REFUSED = [
     ("tcp4://a:1 ", "no number"),
     (" tcp4://a:1", "expected dp2p"),
     ("tcp4://a:1\n", "no number"),
+    ("udp4://192.0.2.7:4617", "takes discovery's packets and no connections"),
+    ("udp6://[::1]:4617", "takes discovery's packets and no connections"),
 ]
 
 NO_TARGET = [  # beside all of REFUSED
@@ -117,6 +120,20 @@ NO_TARGET = [  # beside all of REFUSED
 def test_read(text: str, address: Endpoint | PeerAddress) -> None:
     assert parse(text) == address
     assert parse(str(address)) == address
+
+
+@pytest.mark.parametrize("text", ["udp4://192.0.2.7:1", "udp6://[::1]:1", "tcp4://example.org:1"])
+def test_records_list_endpoints_of_any_scheme(text: str) -> None:
+    assert str(parse_listed(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("udp6://127.0.0.1:1", "not an IPv6 address"), ("udp://a:1", "udp4://HOST:PORT or udp6://")],
+)
+def test_what_records_may_not_list(text: str, why: str) -> None:
+    with pytest.raises(AddressError, match=why):
+        parse_listed(text)
 
 
 @pytest.mark.parametrize(("text", "why"), REFUSED + NO_ADDRESS)

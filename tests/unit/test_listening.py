@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from dp2p import listening
-from dp2p.addresses import Endpoint
+from dp2p.addresses import Endpoint, datagram_endpoint_of
 from dp2p.errors import ConfigError
 
 ANY4, ANY6 = Endpoint("tcp4", "127.0.0.1", 0), Endpoint("tcp6", "::1", 0)
@@ -48,6 +48,27 @@ def test_port_zero_becomes_one_number_that_all_shards_can_listen_on(reserve: Res
 def test_both_families_get_the_same_number_when_it_is_free(reserve: Reserve) -> None:
     four, six = reserve(ANY4, ANY6).endpoints
     assert four.port == six.port
+
+
+def test_discovery_has_the_same_number() -> None:
+    with ExitStack() as held:
+        taken = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        taken.bind(("127.0.0.1", 0))
+        endpoint = Endpoint("tcp4", "127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(ConfigError, match="in use"):
+            listening.reserve([endpoint], datagrams=True)
+        reservation = listening.reserve([ANY4], datagrams=True)
+        held.callback(reservation.close)
+        found = listening.free_datagrams([datagram_endpoint_of(reservation.endpoints[0])])
+        assert found[0].port == reservation.endpoints[0].port
+
+
+def test_a_udp_port_that_is_taken_is_named() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = Endpoint("udp4", "127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(ConfigError, match=f"discovery.listen: {endpoint}: .* in use"):
+            listening.free_datagrams([endpoint])
 
 
 def test_a_reserved_port_is_in_use_before_anybody_listens(reserve: Reserve) -> None:
