@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from dp2p import config, keys, logs
+from dp2p.coordinator.discoverer import Discoverer
 from dp2p.coordinator.node import Node
 from dp2p.coordinator.store import PeerStore
 from dp2p.descriptors import raise_limit
@@ -43,15 +44,23 @@ async def _run(settings: config.Config, identity: keys.Identity, store: PeerStor
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    randomness = random.Random()  # noqa: S311 - jitter and choices, no secret
+    discoverer = None
+    if settings.discovery.enabled:
+        discoverer = Discoverer(
+            settings, identity, store, clock=time.monotonic, wall=time.time, random=randomness
+        )
+        discoverer.open()
     node = Node(
         settings,
         identity,
         store=store,
         clock=time.monotonic,
         wall=time.time,
-        random=random.Random().random,  # noqa: S311 - jitter, no secret
+        random=randomness.random,
         token=lambda: secrets.token_hex(16),
         first_dial=secrets.randbits(30) << 20,
+        discoverer=discoverer,
     )
     await node.run(stop)
 

@@ -22,6 +22,8 @@ WAITING_MAX = 10_000  # requests kept until the node is settled
 
 log = Log("coordinator.applications")
 
+Later = control.Dial | control.Find | control.Traffic | control.Lookup | control.AskContact
+"Requests whose answers take their time."
 Answer = Callable[[Any], None]
 "Takes a reply's ``ok``, or the RequestError that stands in its place."
 
@@ -58,6 +60,15 @@ class Desk(Protocol):
 
     def traffic(self, request: control.Traffic, answer: Answer) -> None:
         """How flows stand.  Raises: RequestError."""
+
+    def lookup(self, request: control.Lookup, answer: Answer) -> None:
+        """Walk the network towards a node-ID.  Raises: RequestError."""
+
+    def table(self) -> dict[str, Any]:
+        """Discovery's table.  Raises: RequestError."""
+
+    def ask_contact(self, request: control.AskContact, answer: Answer) -> None:
+        """Ask one node over discovery.  Raises: AddressError, RequestError."""
 
     def watch(self, session: str, every_s: float | None) -> None:
         """Tell a session how its flows stand, from now on and this often; None: no longer."""
@@ -153,7 +164,7 @@ class Applications:
 
     def _serve(self, identity: bytes, request: control.AnyRequest) -> None:
         try:
-            if isinstance(request, control.Dial | control.Find | control.Traffic):
+            if isinstance(request, Later):
                 self._later(identity, request)
                 return
             self._reply(identity, control.Reply(id=request.id, ok=self._result(identity, request)))
@@ -193,6 +204,8 @@ class Applications:
                 return {"peers": self._desk.peer_list()}
             case control.Known():
                 return self._desk.known(request.peer)
+            case control.Table():
+                return self._desk.table()
             case control.Limits():
                 return {"limits": self._desk.limits()}
             case control.Limit():
@@ -242,9 +255,7 @@ class Applications:
                 self._router.send(identity, _encoder.encode(event))
         return session
 
-    def _later(
-        self, identity: bytes, request: control.Dial | control.Find | control.Traffic
-    ) -> None:
+    def _later(self, identity: bytes, request: Later) -> None:
         """A request whose answer takes its time."""
 
         def answer(result: Any) -> None:
@@ -253,14 +264,18 @@ class Applications:
             else:
                 self._reply(identity, control.Reply(id=request.id, ok=result))
 
-        if isinstance(request, control.Find):
-            self._desk.find(request, answer)
-            return
-        if isinstance(request, control.Traffic):
-            self._desk.traffic(request, answer)
-            return
         try:
-            self._desk.dial(request.address, request.timeout_s, answer)
+            match request:
+                case control.Find():
+                    self._desk.find(request, answer)
+                case control.Traffic():
+                    self._desk.traffic(request, answer)
+                case control.Lookup():
+                    self._desk.lookup(request, answer)
+                case control.AskContact():
+                    self._desk.ask_contact(request, answer)
+                case control.Dial():
+                    self._desk.dial(request.address, request.timeout_s, answer)
         except AddressError as error:
             raise RequestError("bad_address", str(error)) from None
 

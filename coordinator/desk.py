@@ -11,10 +11,11 @@ import msgspec
 
 import dp2p
 from dp2p import addresses, bus, config, control, ids, keys, node_record
-from dp2p.addresses import NodeId, PeerOnly, Target
+from dp2p.addresses import Endpoint, NodeId, PeerAddress, PeerOnly
 from dp2p.coordinator import applications
 from dp2p.coordinator.acquaintance import Acquaintance
 from dp2p.coordinator.fabric import Fabric, Shard
+from dp2p.coordinator.inquiries import Inquiries, described_record
 from dp2p.coordinator.metering import Metering
 from dp2p.coordinator.own_record import OwnRecord
 from dp2p.coordinator.peers import Link, Peers
@@ -25,10 +26,10 @@ from dp2p.coordinator.searches import Wanted as Sought
 from dp2p.coordinator.store import PeerStore
 from dp2p.coordinator.targets import Wanted
 from dp2p.errors import RequestError
-from dp2p.node_record import NodeRecord
 from dp2p.places import PROCESSES_FILE
 
 KEY_PREFIX = "dp2p://"
+LEAST_S = 0.5  # for a dial, when finding where to took all the time
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class Parts:
     acquaintance: Acquaintance
     metering: Metering
     own: OwnRecord
+    inquiries: Inquiries
     bus: Router
     control: Router
 
@@ -104,17 +106,52 @@ class Desk:
     # --- requests ---
 
     def dial(self, address: str, timeout_s: float, answer: applications.Answer) -> None:
-        target = self._dialable(addresses.parse_target(address))
-        self._carrier.request_dial(self._answers.expect(answer), target, timeout_s)
+        target = addresses.parse_target(address)
+        if isinstance(target, Endpoint | PeerAddress):
+            self._carrier.request_dial(self._answers.expect(answer), target, timeout_s)
+            return
+        wanted = self._with_key(target)
+        if self._parts.inquiries.possible and not self._has_place(wanted):
+            self._locate(target.peer, wanted, timeout_s, answer)
+        elif wanted is None:
+            raise RequestError("unknown_peer", "nothing is known of it", peer=target.peer)
+        else:
+            self._carrier.request_dial(self._answers.expect(answer), wanted, timeout_s)
 
-    def _dialable(self, target: Target) -> Wanted:
-        """A node-ID stands for a key that must be known here."""
-        if not isinstance(target, NodeId):
+    def _with_key(self, target: PeerOnly | NodeId) -> PeerOnly | None:
+        """A node-ID stands for a key; None when that is not known here."""
+        if isinstance(target, PeerOnly):
             return target
         key = self._key_of(target.node)
-        if key is None:
-            raise RequestError("unknown_peer", "nothing is known of it", peer=target.node)
-        return PeerOnly(ids.to_text(key))
+        return None if key is None else PeerOnly(ids.to_text(key))
+
+    def _has_place(self, wanted: PeerOnly | None) -> bool:
+        """Whether it is known where to dial."""
+        if wanted is None:
+            return False
+        known = self._parts.store.peer(ids.from_text(wanted.key))
+        connected = self._parts.peers.connected(wanted.peer) is not None
+        return connected or (known is not None and bool(known.endpoints))
+
+    def _locate(
+        self, peer: str, known: PeerOnly | None, timeout_s: float, answer: applications.Answer
+    ) -> None:
+        """Ask discovery where a peer is, and dial it there."""
+        deadline = self._clock() + timeout_s
+
+        def found(where: Wanted | None, asked: int) -> None:
+            if where is not None:
+                left = max(LEAST_S, deadline - self._clock())
+                self._carrier.request_dial(self._answers.expect(answer), where, left)
+                return
+            why = f"discovery asked {asked} nodes and did not find it"
+            if known is None:
+                answer(RequestError("unknown_peer", f"nothing is known of it; {why}", peer=peer))
+            else:
+                text = f"no place is known where it could be; {why}"
+                answer(RequestError("dial_failed", text, peer=peer))
+
+        self._parts.inquiries.locate(peer, timeout_s, found)
 
     def find(self, request: control.Find, answer: applications.Answer) -> None:
         near = request.near
@@ -127,6 +164,16 @@ class Desk:
         except RequestError:
             self._answers.forget(token)
             raise
+
+    def lookup(self, request: control.Lookup, answer: applications.Answer) -> None:
+        self._parts.inquiries.lookup(request, answer)
+
+    def table(self) -> dict[str, Any]:
+        identity = self._parts.identity
+        return {"node": identity.node, "key": identity.key, **self._parts.inquiries.table()}
+
+    def ask_contact(self, request: control.AskContact, answer: applications.Answer) -> None:
+        self._parts.inquiries.ask_contact(request, answer)
 
     def limit(self, request: control.Limit) -> dict[str, Any]:
         return self._parts.metering.limit(request)
@@ -208,6 +255,7 @@ class Desk:
             "max_peers": settings.limits.max_peers,
             "trust": parts.acquaintance.status(),
             "store": {**parts.store.counts(), "failures": parts.store.failures},
+            "discovery": parts.inquiries.status(),
             **parts.metering.summary(),
             "processes": self._processes(),
             "counters": {"bus": parts.bus.counters, "control": parts.control.counters},
@@ -243,15 +291,5 @@ def connected(link: Link) -> dict[str, Any]:
 
 def found(answered: Answered) -> dict[str, Any]:
     """The answer to a search."""
-    return {"records": [_record(one) for one in answered.records], "asked": answered.asked}
-
-
-def _record(record: NodeRecord) -> dict[str, Any]:
-    return {
-        "key": ids.to_text(record.key),
-        "node": ids.to_text(ids.node_id(record.key)),
-        "seq": record.seq,
-        "endpoints": record.endpoints,
-        "protocols": record.protocols,
-        "text": node_record.to_text(record.signed),
-    }
+    records = [described_record(one) for one in answered.records]
+    return {"records": records, "asked": answered.asked}

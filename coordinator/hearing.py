@@ -43,6 +43,9 @@ class Carrier(Protocol):
     def registry_changed(self) -> None:
         """Sessions or protocols are not what they were."""
 
+    def link_up(self, link: peers.Link) -> None:
+        """A peer is connected, and what it says of itself is in the store."""
+
     def wake(self) -> None:
         """Something may be due earlier than it was."""
 
@@ -230,6 +233,7 @@ class Hearing:
         others = [other for other in self._peers if other.up and other.peer != link.peer]
         now, wall = self._clock(), self._wall()
         self._carrier.do(self._acquaintance.up(link, others, self._registry.names, now, wall))
+        self._carrier.link_up(link)
         self._tell_record(link, now)
         link.report = msgspec.structs.replace(report, record=None)  # the store has it
         self._carrier.dialled(self._dialer.link_up(link, now))

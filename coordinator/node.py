@@ -13,13 +13,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dp2p import bus, config, control, introduction, keys
+from dp2p.addresses import Address
 from dp2p.allowance import Shares
 from dp2p.coordinator import acquaintance, applications, desk, dialer, fabric, peers, targets
 from dp2p.coordinator.backlog import Backlogs
 from dp2p.coordinator.conversations import Misbehaved, Tell
+from dp2p.coordinator.discoverer import Discoverer
+from dp2p.coordinator.discovery.actions import DiscoveryBusy
+from dp2p.coordinator.finding import Finding
 from dp2p.coordinator.hearing import Hearing
+from dp2p.coordinator.inquiries import Inquiries
 from dp2p.coordinator.metering import Metering
 from dp2p.coordinator.notices import Notice
+from dp2p.coordinator.own_endpoints import OwnEndpoints
 from dp2p.coordinator.own_record import OwnRecord
 from dp2p.coordinator.registry import Registry
 from dp2p.coordinator.router import Router, new_context
@@ -56,6 +62,7 @@ class Node:
         random: Callable[[], float],
         token: Callable[[], str],
         first_dial: int,
+        discoverer: Discoverer | None = None,
     ) -> None:
         """``clock`` is monotonic (s), ``wall`` says seconds since 1970, ``random`` is uniform in
         [0, 1), ``token`` makes secrets. The store is closed with the node.
@@ -90,6 +97,9 @@ class Node:
             store, identity.public, settings.store.ticket_lifetime_s
         )
         self._own = OwnRecord(identity, store)
+        self._discoverer = discoverer
+        self._endpoints = discoverer.endpoints if discoverer else OwnEndpoints(settings)
+        self._finding = Finding()
         view = View(self.peers, self.fabric, store, self.acquaintance, wall)
         handshake_s = settings.limits.handshake_deadline_s
         self.dialer = dialer.Dialer(
@@ -110,6 +120,7 @@ class Node:
             acquaintance=self.acquaintance,
             metering=self.metering,
             own=self._own,
+            inquiries=Inquiries(self._discoverer, self._clock),
             bus=self._bus,
             control=self._control,
         )
@@ -130,15 +141,16 @@ class Node:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set or something breaks."""
         log.info("coordinator runs", node=self._identity.node)
-        work = [
-            asyncio.create_task(part)
-            for part in (
-                self.fabric.run(),
-                self.applications.run(),
-                self._tick(),
-                self._upkeep.checkpoint(),
-            )
+        parts = [
+            self.fabric.run(),
+            self.applications.run(),
+            self._tick(),
+            self._upkeep.checkpoint(),
         ]
+        if self._discoverer is not None:
+            self._discoverer.attach(self)
+            parts.append(self._discoverer.run())
+        work = [asyncio.create_task(part) for part in parts]
         stopped = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait({*work, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -152,6 +164,8 @@ class Node:
         for task in everything:
             task.cancel()
         await asyncio.gather(*everything, return_exceptions=True)
+        if self._discoverer is not None:
+            await self._discoverer.close()
         self._bus.close()
         self._control.close()
         self._context.term()
@@ -170,7 +184,7 @@ class Node:
     def _next_due(self) -> float:
         own = self._own.next_deadline()
         times = [self.acquaintance.next_deadline(), self._upkeep.next_deadline()]
-        times.append(self.metering.next_deadline())
+        times += [self.metering.next_deadline(), self._finding.next_deadline()]
         times += [self.dialer.next_deadline(), own] if self.settled else [self._began + SETTLE_S]
         return min((time for time in times if time is not None), default=float("inf"))
 
@@ -188,15 +202,18 @@ class Node:
             self._next_census = now + CENSUS_S
             self.acquaintance.census([link for link in self.peers if link.up], self._wall())
         self.do(self.acquaintance.run(now))
+        self._found(self._finding.run(now))
         self.metering.run(now)
         self._upkeep.run(now)
 
     def _renew(self, now: float) -> None:
         """Say of this node what is so now: to shards for new links, to peers on open ones."""
-        self._own.say(config.advertised(self._settings), self.registry.names, now)
+        self._own.say(self._endpoints.listed(), self.registry.names, now)
         record = self._own.renew(now, self._wall())
         if record is not None:
             self.fabric.broadcast(bus.NodeRecord(record=record.signed))
+            if self._discoverer is not None:
+                self._discoverer.say(record)
             links = [link.id for link in self.peers if link.up]
             self.do(self.acquaintance.renewed(record, links, now))
 
@@ -210,6 +227,8 @@ class Node:
         self._hearing.settled()
         self.applications.settled()
         self.registry_changed()
+        if self._discoverer is not None:
+            self._discoverer.settled()
         self._wake.set()
 
     # --- what shards say (fabric.Owner) ---
@@ -262,7 +281,7 @@ class Node:
                     self._warn("peer broke the rules", link=link.link, shard=link.shard, why=why)
                     self.admitted([peers.Close(link, "protocol")])
                 case Answered():
-                    self._answers.give(action.token, desk.found(action))
+                    self._found(self._finding.answered(action))
                 case Notice(kind, fields):
                     self._warn(kind.value.replace("_", " "), **fields)
                     event = control.Notice(kind=kind.value, at=self._wall(), fields=dict(fields))
@@ -325,11 +344,47 @@ class Node:
     def request_find(self, token: int, wanted: Wanted, timeout_s: float) -> None:
         now = self._clock()
         links = [link for link in self.peers if link.up]
-        self.do(self.acquaintance.find(token, wanted, links, now + timeout_s, now))
+        actions = self.acquaintance.find(token, wanted, links, now + timeout_s, now)
+        if self._discoverer is not None and wanted.protocol and not wanted.near:
+            self._search(self._discoverer, token, wanted.protocol, wanted.limit, now + timeout_s)
+        self.do(actions)
         self._wake.set()
+
+    def _search(
+        self, discoverer: Discoverer, token: int, protocol: str, limit: int, deadline: float
+    ) -> None:
+        """Ask discovery too; when it has too much to do, peers alone are asked."""
+        self._finding.begin(token, limit, deadline)
+        try:
+            discoverer.search(
+                protocol,
+                limit,
+                lambda record: self._finding.discovered(token, record),
+                lambda: self._found(self._finding.discovery_done(token)),
+            )
+        except DiscoveryBusy:
+            self._finding.discovery_done(token)
+
+    def _found(self, answered: Iterable[Answered]) -> None:
+        for one in answered:
+            self._answers.give(one.token, desk.found(one))
+
+    # --- what discovery asks for (discoverer.Carrier) ---
+
+    def dial(self, address: Address, timeout_s: float, done: Callable[[Any], None]) -> None:
+        self.request_dial(self._answers.expect(done), address, timeout_s)
+
+    def endpoints_changed(self) -> None:
+        self._wake.set()
+
+    def link_up(self, link: peers.Link) -> None:
+        if self._discoverer is not None:
+            self._discoverer.link_up(link)
 
     def registry_changed(self) -> None:
         if self.settled and self.registry.generation != self._published:
             self._published = self.registry.generation
+            if self._discoverer is not None:
+                self._discoverer.serve(self.registry.names)
             self.fabric.broadcast(self.registry.snapshot())
             self._wake.set()

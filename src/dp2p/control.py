@@ -134,6 +134,32 @@ class Find(Request, tag="find"):
     timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
 
 
+class Lookup(Request, tag="lookup"):
+    """Walk the network towards a node-ID. Reply: see docs/spec/app-api.md, "lookup"."""
+
+    target: PeerText
+    timeout_s: Annotated[float, Meta(gt=0, le=120)] = 30.0
+
+
+class Table(Request, tag="table"):
+    """Reply: discovery's table, see docs/spec/app-api.md, "table"."""
+
+
+class AskContact(Request, tag="ask_contact"):
+    """Ask one node of the network, over discovery; without a question, for its record.
+
+    Reply: see docs/spec/app-api.md, "ask_contact".
+    """
+
+    key: Annotated[str, Meta(pattern=r"^[a-z2-7]{51}[aq]\Z")]
+    endpoint: Annotated[str, Meta(max_length=64)]
+    "``udp4://192.0.2.7:4617``, numeric."
+    near: PeerText | None = None
+    "Whom it knows close to this one."
+    protocol: Name | None = None
+    "Whom it knows to serve this protocol."
+
+
 class Subscribe(Request, tag="subscribe"):
     """Get ``notice`` events from now on, and ``traffic`` if asked for. Reply: empty."""
 
@@ -188,6 +214,9 @@ AnyRequest = (
     | Dial
     | Known
     | Find
+    | Lookup
+    | Table
+    | AskContact
     | Subscribe
     | Limit
     | Limits

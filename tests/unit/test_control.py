@@ -35,6 +35,13 @@ READ: list[tuple[dict[str, Any], type[control.Request]]] = [
     ({"op": "known", "peer": NODE}, control.Known),
     ({"op": "known", "peer": f"dp2p://{NODE}"}, control.Known),
     ({"op": "find"}, control.Find),
+    ({"op": "lookup", "target": NODE, "timeout_s": 5}, control.Lookup),
+    ({"op": "table"}, control.Table),
+    ({"op": "ask_contact", "key": NODE, "endpoint": "udp4://a:1"}, control.AskContact),
+    (
+        {"op": "ask_contact", "key": NODE, "endpoint": "udp4://a:1", "near": NODE},
+        control.AskContact,
+    ),
     ({"op": "find", "near": NODE, "protocol": "chat", "limit": 256}, control.Find),
     ({"op": "subscribe", "session": SESSION}, control.Subscribe),
     ({"op": "subscribe", "session": SESSION, "traffic_s": 0.2}, control.Subscribe),

@@ -48,7 +48,7 @@ def find(
     timeout_s: float,
     as_json: bool,
 ) -> None:
-    """Ask connected peers to introduce others.
+    """Ask connected peers to introduce others, and the network who serves a protocol.
 
     Each answer is a record signed by the peer that it is about; the node has verified it and
     remembers who introduced whom. PEER is a node-ID or an address with a key. With both --protocol
@@ -75,7 +75,7 @@ def find(
 def describe(reply: dict[str, Any]) -> str:
     """For people."""
     asked, records = reply["asked"], reply["records"]
-    if not asked:
+    if not asked and not records:
         return "no peer is connected that could be asked"
     peers = "peer" if asked == 1 else "peers"
     if not records:
