@@ -236,3 +236,33 @@ def test_rates_that_are_none(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(ConfigError) as refused:
         config_load.load(file, {"HOME": str(tmp_path)}, cwd=tmp_path)
     assert str(refused.value).startswith(f"{file}: {why}")
+
+
+# --- discovery ---
+
+
+def test_discovery_takes_packets_where_the_node_listens(tmp_path: Path) -> None:
+    found = load(tmp_path, '[listen]\naddresses = ["tcp4://192.0.2.7:80", "tcp6://[::]:81"]')
+    listening = [str(one) for one in config.discovery_endpoints(found)]
+    assert listening == ["udp4://192.0.2.7:80", "udp6://[::]:81"]
+    found = load(tmp_path, '[discovery]\nlisten = ["udp4://0.0.0.0"]')
+    assert [str(one) for one in config.discovery_endpoints(found)] == ["udp4://0.0.0.0:4617"]
+    found = load(tmp_path, "[discovery]\nenabled = false")
+    assert config.discovery_endpoints(found) == []
+
+
+BAD_DISCOVERY = [
+    ('listen = ["tcp4://0.0.0.0:1"]', "discovery.listen: endpoint 'tcp4://0.0.0.0:1'"),
+    ('advertise = ["udp4://192.0.2.7:0"]', "discovery.advertise: address 'udp4://192.0.2.7:0'"),
+    ('bootstrap = ["dp2p://key"]', "discovery.bootstrap: address 'dp2p://key'"),
+    ('bootstrap = ["udp4://192.0.2.7:1"]', "discovery.bootstrap: endpoint 'udp4://192.0.2.7:1'"),
+    ("enabled = 2", "discovery.enabled is 2; allowed is true or false"),
+    ('serve = "sometimes"', "discovery.serve is 'sometimes'; allowed is one of"),
+    ("paths = 0", "discovery.paths is 0; allowed is a whole number from 1 to 16"),
+]
+
+
+@pytest.mark.parametrize(("text", "why"), BAD_DISCOVERY)
+def test_discovery_that_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    told = refusal(tmp_path, f"[discovery]\n{text}")
+    assert told.startswith(f"{tmp_path}/dp2p.toml: {why}")
