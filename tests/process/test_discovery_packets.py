@@ -266,6 +266,17 @@ async def test_several_places_and_the_way_back() -> None:
         sockets.close()
 
 
+@pytest.mark.parametrize(("everywhere", "written_to"), [("0.0.0.0", "127.0.7.7"), ("::", "::1")])
+async def test_an_answer_leaves_from_the_address_that_was_written_to(
+    everywhere: str, written_to: str
+) -> None:
+    async with node(everywhere) as a, node("::1" if ":" in everywhere else "127.0.0.1") as b:
+        b.answers = False
+        b.say(Contact(a.identity.public, (written_to, a.contact.place[1])), b"question")
+        await until(lambda: b.bodies == [b"QUESTION"])
+        assert not a.sockets.errors
+
+
 async def test_what_the_operating_system_refuses_is_counted() -> None:
     sockets = Sockets([("127.0.0.1", 0)], lambda *_: None)
     try:

@@ -32,8 +32,8 @@ FORKED = Path(__file__).with_name("forked.py")
 END_S = 30.0
 LOOKUPS_AT_ONCE = 4
 START_S = 120.0
-FORMED_S = 60.0
-"After all have started."
+FORMED_S = 180.0
+"After all have started. How long it took is printed."
 FIND_S = 120.0
 
 
