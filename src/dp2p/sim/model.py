@@ -1,9 +1,9 @@
 """A fast model of Kademlia with ideal static tables, for networks of up to ten million nodes.
 
-No table is built. A node's bucket at a common prefix of ``p`` bits holds ``k`` random members of
-those nodes that share more than ``p`` bits with the bucket's side; in sorted IDs they are a range of
-indexes, and the members are drawn when the node is asked. IDs are 64 bits wide: enough to keep ten
-million apart. Thousands of lookups are computed at a time, a row each.
+No table is built. Towards a target with which it shares ``p`` bits, a node has one bucket: ``k``
+random members of those nodes that share more than ``p`` bits with the target. In sorted IDs they
+are a range of indexes, and the members are drawn when the node is asked. IDs are 64 bits wide:
+enough to keep ten million apart. Thousands of lookups are computed at a time, a row each.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def bit_length(values: Ids) -> Indexes:
         more = high != 0
         length += np.where(more, step, 0)
         rest = np.where(more, high, rest)
-    return length + (rest != 0)
+    length += rest != 0
+    return length
 
 
 def nearer_ranges(ids: Ids, targets: Ids, distances: Ids) -> tuple[Indexes, Indexes]:
@@ -123,10 +124,41 @@ class Shortlist:
         self.asked = np.take_along_axis(asked, order, axis=1)
         self.depths = np.take_along_axis(depth, order, axis=1)
 
+    def rows(self, keep: Flags) -> Shortlist:
+        """Some of the lookups."""
+        return Shortlist(
+            self.members[keep], self.distances[keep], self.asked[keep], self.depths[keep]
+        )
+
     def next(self) -> tuple[Indexes, Flags]:
         """Of each row the column of the closest who was not asked, and whether there is one."""
         open_ = ~self.asked & (self.members != NOBODY)
         return open_.argmax(axis=1), open_.any(axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ideal:
+    """A network in which every bucket that can be full is full, of random nodes."""
+
+    ids: Ids
+    "Sorted."
+    rng: np.random.Generator
+    k: int = 16
+
+    def known(self, targets: Ids, distances: Ids) -> tuple[Indexes, Ids]:
+        """Whom a node at such a distance knows towards the target; FARTHEST is no node.
+
+        Shape: (rows, k), with the members' own distances.
+        """
+        start, count = nearer_ranges(self.ids, targets, np.maximum(distances, np.uint64(1)))
+        members = draw(start, np.where(distances == FARTHEST, 0, count), self.k, self.rng)
+        return members, distances_to(self.ids, targets, members)
+
+    def pairs(self, among: Indexes, rows: int) -> tuple[Ids, Ids]:
+        """Starts and targets: random nodes of ``among``, never the same twice in a row."""
+        targets = self.rng.integers(0, len(among), rows)
+        starts = (targets + self.rng.integers(1, len(among), rows)) % len(among)
+        return self.ids[among[starts]], self.ids[among[targets]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,40 +171,28 @@ class Lookups:
     "How many were asked until then."
 
 
-def lookups(
-    ids: Ids, rows: int, rng: np.random.Generator, *, k: int = 16, alpha: int = 3
-) -> Lookups:
+def lookups(network: Ideal, rows: int, *, alpha: int = 3) -> Lookups:
     """Iterative lookups, from random nodes for random other nodes of the network.
 
     Each round asks the ``alpha`` closest who were not asked; a lookup is over once it has learnt of
     its target. A start that has its target in its own table took no hop.
     """
-    targets = ids[rng.integers(0, len(ids), rows)]
-    starts = ids[rng.integers(0, len(ids), rows)]
-    same = starts == targets
-    starts[same] = ids[(np.searchsorted(ids, targets[same]) + 1) % len(ids)]
-    known = Shortlist.empty(rows, k)
-    zeros = np.zeros(rows, dtype=np.int64)
-    _learn(ids, targets, known, starts ^ targets, zeros, k, rng)
-    hops, asked = np.full(rows, -1, dtype=np.int64), zeros.copy()
+    starts, targets = network.pairs(np.arange(len(network.ids)), rows)
+    known = Shortlist.empty(rows, network.k)
+    known.merge(*network.known(targets, starts ^ targets), np.zeros(rows, dtype=np.int64))
+    hops, asked = np.full(rows, -1, dtype=np.int64), np.zeros(rows, dtype=np.int64)
     running = np.arange(rows)
     for _ in range(HOPS_MAX):
         reached = known.distances[:, 0] == 0
         hops[running[reached]] = known.depths[reached, 0]
-        keep = ~reached
-        running, targets = running[keep], targets[keep]
-        known = Shortlist(
-            known.members[keep], known.distances[keep], known.asked[keep], known.depths[keep]
-        )
+        running, targets, known = running[~reached], targets[~reached], known.rows(~reached)
         if not len(running):
             return Lookups(hops, asked)
-        asked[running] += _round(ids, targets, known, k, alpha, rng)
+        asked[running] += _round(network, targets, known, alpha)
     raise ArithmeticError(f"{len(running)} lookups of {rows} have not ended after {HOPS_MAX} hops")
 
 
-def _round(
-    ids: Ids, targets: Ids, known: Shortlist, k: int, alpha: int, rng: np.random.Generator
-) -> Indexes:
+def _round(network: Ideal, targets: Ids, known: Shortlist, alpha: int) -> Indexes:
     """Ask the closest of each row; how many were asked."""
     rows = np.arange(len(targets))
     asked = np.zeros(len(targets), dtype=np.int64)
@@ -181,51 +201,32 @@ def _round(
         column, there = known.next()
         known.asked[rows[there], column[there]] = True
         asked += there
-        chosen.append((known.distances[rows, column].copy(), known.depths[rows, column] + 1, there))
-    for distance, depth, there in chosen:
-        _learn(ids, targets, known, np.where(there, distance, FARTHEST), depth, k, rng)
+        distances = np.where(there, known.distances[rows, column], FARTHEST)
+        chosen.append((distances, known.depths[rows, column] + 1))
+    for distances, depths in chosen:
+        known.merge(*network.known(targets, distances), depths)
     return asked
 
 
-def _learn(
-    ids: Ids,
-    targets: Ids,
-    known: Shortlist,
-    distances: Ids,
-    depths: Indexes,
-    k: int,
-    rng: np.random.Generator,
-) -> None:
-    """What a node at each of these distances knows towards the target."""
-    start, count = nearer_ranges(ids, targets, np.maximum(distances, np.uint64(1)))
-    count = np.where(distances == FARTHEST, 0, count)
-    members = draw(start, count, k, rng)
-    known.merge(members, distances_to(ids, targets, members), depths)
-
-
-def bits_per_hop(ids: Ids, rows: int, k: int, rng: np.random.Generator) -> float:
+def bits_per_hop(network: Ideal, rows: int) -> float:
     """The mean number of bits by which a hop comes closer, when each asks only the closest.
 
     Measured where buckets are full, after a first hop: before it the distance is uniform, and not
     what a hop leaves.
     """
-    targets = rng.integers(0, 1 << BITS, rows, dtype=np.uint64)
-    distances = rng.integers(1, 1 << BITS, rows, dtype=np.uint64)
+    targets = network.rng.integers(0, 1 << BITS, rows, dtype=np.uint64)
+    distances = network.rng.integers(1, 1 << BITS, rows, dtype=np.uint64)
     gained, hops = 0.0, 0
     for hop in range(HOPS_MAX):
-        start, count = nearer_ranges(ids, targets, distances)
-        full = count >= k
-        targets, start, count, distances = (
-            targets[full], start[full], count[full], distances[full],
-        )  # fmt: skip
-        if not len(targets):
+        members, far = network.known(targets, distances)
+        full = (members != NOBODY).all(axis=1)
+        if not full.any():
             break
-        members = draw(start, count, k, rng)
-        nearer = np.maximum(distances_to(ids, targets, members).min(axis=1), np.uint64(1))
+        nearer = np.maximum(far[full].min(axis=1), np.uint64(1))
         if hop:
-            gained += float(np.log2(distances.astype(float) / nearer.astype(float)).sum())
-            hops += len(targets)
-        distances = nearer
+            gained += float(np.log2(distances[full].astype(float) / nearer.astype(float)).sum())
+            hops += len(nearer)
+        targets, distances = targets[full], nearer
     return gained / hops
 
 

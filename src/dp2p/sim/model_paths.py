@@ -13,87 +13,64 @@ from dp2p.sim.model import (
     HOPS_MAX,
     NOBODY,
     Flags,
-    Ids,
-    Indexes,
+    Ideal,
     Shortlist,
-    distances_to,
-    draw,
-    nearer_ranges,
+    random_ids,
 )
+
+NODES = 10_000
+
+
+class Paths:
+    """A batch of lookups from honest nodes for honest nodes, over so many paths each."""
+
+    def __init__(self, network: Ideal, hostile: Flags, paths: int, rows: int) -> None:
+        self._network = network
+        self._hostile = hostile
+        starts, self._targets = network.pairs(np.flatnonzero(~hostile), rows)
+        self._alive = np.ones((rows, paths), dtype=np.bool_)
+        self._used = np.full((rows, 0), NOBODY, dtype=np.int64)
+        "Who was asked on any path."
+        self._zeros = np.zeros(rows, dtype=np.int64)
+        first = Shortlist.empty(rows, network.k)
+        first.merge(*network.known(self._targets, starts ^ self._targets), self._zeros)
+        self.found: Flags = first.distances[:, 0] == 0
+        self._known = [self._dealt(first, slice(path, None, paths)) for path in range(paths)]
+
+    def _dealt(self, first: Shortlist, columns: slice) -> Shortlist:
+        known = Shortlist.empty(len(self._targets), self._network.k)
+        known.merge(first.members[:, columns], first.distances[:, columns], self._zeros)
+        return known
+
+    def run(self) -> None:
+        """Let each path ask in its turn, until it is dead or the lookup has succeeded."""
+        for _ in range(HOPS_MAX):
+            for path in range(len(self._known)):
+                self._ask(path)
+            if not (self._alive.any(axis=1) & ~self.found).any():
+                return
+
+    def _ask(self, path: int) -> None:
+        known, rows = self._known[path], np.arange(len(self._targets))
+        known.asked |= (known.members[:, :, None] == self._used[:, None, :]).any(axis=2)
+        column, there = known.next()
+        asks = self._alive[:, path] & ~self.found & there
+        chosen = np.where(asks, known.members[rows, column], NOBODY)
+        self._used = np.concatenate([self._used, chosen[:, None]], axis=1)
+        asks &= ~self._hostile[np.where(asks, chosen, 0)]
+        self._alive[:, path] = asks
+        distances = np.where(asks, known.distances[rows, column], FARTHEST)
+        members, far = self._network.known(self._targets, distances)
+        known.merge(members, far, self._zeros)
+        self.found |= far.min(axis=1) == 0
 
 
 def success(
-    ids: Ids, share: float, paths: int, rows: int, rng: np.random.Generator, *, k: int = 16
+    share: float, paths: int, rows: int, rng: np.random.Generator, *, nodes: int = NODES
 ) -> float:
-    """The share of lookups that succeed, from honest nodes for honest nodes.
-
-    ``share`` of the nodes are adversaries. The start deals the ``k`` whom it knows closest to its
-    target to the paths, and no node is asked on two of them.
-    """
-    hostile = np.zeros(len(ids), dtype=np.bool_)
-    hostile[rng.choice(len(ids), round(share * len(ids)), replace=False)] = True
-    honest = np.flatnonzero(~hostile)
-    targets = ids[rng.choice(honest, rows)]
-    starts = ids[rng.choice(honest, rows)]
-    same = starts == targets
-    starts[same] = ids[honest[(np.searchsorted(ids[honest], targets[same]) + 1) % len(honest)]]
-    found, known = _deal(ids, targets, starts ^ targets, paths, k, rng)
-    alive = np.ones((rows, paths), dtype=np.bool_)
-    used = np.full((rows, paths * HOPS_MAX), NOBODY, dtype=np.int64)
-    for step in range(HOPS_MAX):
-        for path in range(paths):
-            column = step * paths + path
-            open_ = alive[:, path] & ~found
-            found |= _step(ids, targets, known[path], open_, hostile, used, column, k, rng)
-            alive[:, path] = open_
-        if not (alive.any(axis=1) & ~found).any():
-            break
-    return float(found.mean())
-
-
-def _deal(
-    ids: Ids, targets: Ids, distances: Ids, paths: int, k: int, rng: np.random.Generator
-) -> tuple[Flags, list[Shortlist]]:
-    """Whom each start knows itself, dealt in turn; and whether its target was among them."""
-    start, count = nearer_ranges(ids, targets, distances)
-    first = Shortlist.empty(len(targets), k)
-    zeros = np.zeros(len(targets), dtype=np.int64)
-    members = draw(start, count, k, rng)
-    first.merge(members, distances_to(ids, targets, members), zeros)
-    found: Flags = first.distances[:, 0] == 0
-    lists = []
-    for path in range(paths):
-        known = Shortlist.empty(len(targets), k)
-        dealt = slice(path, None, paths)
-        known.merge(first.members[:, dealt], first.distances[:, dealt], zeros)
-        lists.append(known)
-    return found, lists
-
-
-def _step(
-    ids: Ids,
-    targets: Ids,
-    known: Shortlist,
-    open_: Flags,
-    hostile: Flags,
-    used: Indexes,
-    column: int,
-    k: int,
-    rng: np.random.Generator,
-) -> Flags:
-    """One path of each lookup asks once. Leaves in ``open_`` which go on; which found their target."""
-    rows = np.arange(len(targets))
-    known.asked |= (known.members[:, :, None] == used[:, None, :column]).any(axis=2)
-    place, there = known.next()
-    open_ &= there
-    chosen = known.members[rows, place]
-    open_ &= ~hostile[np.where(there, chosen, 0)]
-    # Whoever was asked, adversaries too, is not asked again on another path.
-    used[:, column] = np.where(there, chosen, NOBODY)
-    distances = np.where(open_, known.distances[rows, place], np.uint64(1))
-    start, count = nearer_ranges(ids, targets, distances)
-    members = draw(start, np.where(open_, count, 0), k, rng)
-    nearer = distances_to(ids, targets, members)
-    known.merge(members, nearer, np.zeros(len(targets), dtype=np.int64))
-    found: Flags = open_ & (nearer.min(axis=1, initial=FARTHEST) == 0)
-    return found
+    """The share of lookups that succeed when ``share`` of the nodes are adversaries."""
+    hostile = np.zeros(nodes, dtype=np.bool_)
+    hostile[rng.choice(nodes, round(share * nodes), replace=False)] = True
+    lookups = Paths(Ideal(random_ids(nodes, rng), rng), hostile, paths, rows)
+    lookups.run()
+    return float(lookups.found.mean())
