@@ -83,7 +83,7 @@ RESTRICTED = {
         "load",
     ),
     "asyncio": EDGES,
-    "random": EDGES,
+    "random": (*EDGES, "dp2p.sim"),  # which seeds it
     "secrets": EDGES,
     "select": EDGES,
     "selectors": EDGES,

@@ -166,7 +166,7 @@ class Lookups:
     """What a batch of lookups came to."""
 
     hops: Indexes
-    "By how many answers, each from who was learnt by the one before, the target came to be known."
+    "How many were asked, each learnt from the one before, the target as the last."
     asked: Indexes
     "How many were asked until then."
 
@@ -175,7 +175,7 @@ def lookups(network: Ideal, rows: int, *, alpha: int = 3) -> Lookups:
     """Iterative lookups, from random nodes for random other nodes of the network.
 
     Each round asks the ``alpha`` closest who were not asked; a lookup is over once it has learnt of
-    its target. A start that has its target in its own table took no hop.
+    its target, whom it then asks: 1 hop when the start has it in its own table.
     """
     starts, targets = network.pairs(np.arange(len(network.ids)), rows)
     known = Shortlist.empty(rows, network.k)
@@ -184,7 +184,7 @@ def lookups(network: Ideal, rows: int, *, alpha: int = 3) -> Lookups:
     running = np.arange(rows)
     for _ in range(HOPS_MAX):
         reached = known.distances[:, 0] == 0
-        hops[running[reached]] = known.depths[reached, 0]
+        hops[running[reached]] = known.depths[reached, 0] + 1
         running, targets, known = running[~reached], targets[~reached], known.rows(~reached)
         if not len(running):
             return Lookups(hops, asked)

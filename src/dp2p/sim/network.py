@@ -127,6 +127,13 @@ class Network:
         assert place not in self._stations, f"{place} is taken"
         self._stations[place] = station
 
+    def replace(self, station: Station) -> Station:
+        """Another station takes over a place; who was there."""
+        place = station.line.contact.place
+        before = self._stations[place]
+        self._stations[place] = station
+        return before
+
     def remove(self, station: Station) -> None:
         """It is gone for good."""
         del self._stations[station.line.contact.place]
@@ -225,7 +232,9 @@ class Network:
         delay = weather.base_s + weather.across_s * distance + weather.jitter_s * self._random()
         self.engine.after(delay, self._arrive, receiver, sender, arrived, what)
 
-    def _arrive(self, station: Station, sender: Station, arrived: Arrived, what: tuple[Any, ...]) -> None:
+    def _arrive(
+        self, station: Station, sender: Station, arrived: Arrived, what: tuple[Any, ...]
+    ) -> None:
         line = station.line
         if not line.up:
             return

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from random import Random
+from typing import Any
 
 from dp2p.coordinator.discovery.actions import (
     Action,
@@ -16,21 +17,22 @@ from dp2p.coordinator.discovery.actions import (
     Own,
     Result,
     Send,
-    Serves,
     Settings,
 )
 from dp2p.coordinator.discovery.contact import ID_BITS, Contact, Place
-from dp2p.coordinator.discovery.messages import Message, Request
+from dp2p.coordinator.discovery.messages import AskRecord, Find, FindProtocol, Message, Ping
 from dp2p.coordinator.discovery.service import Discovery
 from dp2p.sim.engine import Engine
-from dp2p.sim.network import Hello, Line, Network, Station, Weather
+from dp2p.sim.network import Hello, Line, Network, Weather
 
 PORT = 4617
 BOOTSTRAPS = 3  # contacts that a newcomer is given
 BUCKET = 16
+LOOKUP_S = 300.0  # for any lookup
 
+Question = Ping | Find | AskRecord | FindProtocol
 Answer = tuple[Contact, ...] | bytes | None
-Told = Callable[[object], None]
+Told = Callable[[Any], None]
 "Hears what came of a lookup, a search or a question."
 
 
@@ -47,6 +49,8 @@ class Node:
         self._wake_at = float("inf")
         self._told: dict[int, Told] = {}
         self._tokens = count()
+        self.passive = False
+        "It answers, and does nothing by itself: no checks of its table, no lookups, no timeouts."
         self.discovery = self._new()
 
     def _new(self) -> Discovery:
@@ -67,21 +71,27 @@ class Node:
 
     def lookup(self, target: int, told: Callable[[Result], None], paths: int | None = None) -> None:
         """Look up whom the network has closest to a target."""
-        token = self._token(lambda result: told(result))  # type: ignore[arg-type]
+        self.passive = False
+        token = self._token(told)
         self._do(self.discovery.lookup(token, target, self._engine.now, paths))
 
-    def search(self, protocol: str, wanted: int, told: Callable[[tuple[Contact, ...]], None]) -> None:
+    def search(
+        self, protocol: str, wanted: int, told: Callable[[tuple[Contact, ...]], None]
+    ) -> None:
         """Look for nodes that serve a protocol."""
-        token = self._token(lambda found: told(found))  # type: ignore[arg-type]
+        self.passive = False
+        token = self._token(told)
         self._do(self.discovery.search(token, protocol, self._engine.now, wanted))
 
-    def ask(self, contact: Contact, request: Request, told: Callable[[Answer], None]) -> None:
+    def ask(self, contact: Contact, request: Question, told: Callable[[Answer], None]) -> None:
         """One question to one contact."""
-        token = self._token(lambda answer: told(answer))  # type: ignore[arg-type]
+        self.passive = False
+        token = self._token(told)
         self._do(self.discovery.ask(token, contact, request, self._engine.now))
 
     def serve(self, protocols: Iterable[str]) -> None:
         """Advertise protocols."""
+        self.passive = False
         self._do(self.discovery.serve(protocols, self._engine.now))
 
     def stop(self) -> None:
@@ -145,8 +155,10 @@ class Node:
                 told(action.answer)
 
     def _schedule(self) -> None:
+        if self.passive:
+            return
         deadline = self.discovery.next_deadline()
-        if deadline is not None and deadline < self._wake_at:
+        if deadline < self._wake_at:
             self._wake_at = max(deadline, self._engine.now)
             self._engine.at(self._wake_at, self._wake, self._wake_at)
 
@@ -220,11 +232,11 @@ class World:
         return [one.contact for one in usable[:BOOTSTRAPS]]
 
     def fill(self, nodes: int) -> None:
-        """Nodes whose tables are as after a long time in which nobody came or went: every bucket
-        holds random members of those it may hold, as many as it has room for.
+        """Passive nodes whose tables are as after a long time in which nobody came or went: every
+        bucket holds random members of those it may hold, as many as it has room for.
         """
         for _ in range(nodes):
-            self.add()
+            self.add().passive = True
         self.know([one.contact for one in self.nodes], self.nodes)
 
     def know(self, contacts: Iterable[Contact], nodes: Iterable[Node]) -> None:
@@ -242,6 +254,14 @@ class World:
         """Nodes that are up, and not behind a NAT."""
         return [one for one in self.nodes if one.line.up and not one.line.nat]
 
+    def lookup(self, node: Node, target: int, paths: int) -> Result:
+        """A lookup by a node that otherwise stays passive: time passes until it has ended."""
+        results: list[Result] = []
+        node.lookup(target, results.append, paths)
+        self.run(LOOKUP_S, lambda: bool(results))
+        node.passive = True
+        return results[0]
+
     def run(self, seconds: float, enough: Callable[[], bool] | None = None) -> None:
         """Let time pass."""
         self.engine.run(self.engine.now + seconds, enough)
@@ -257,7 +277,9 @@ def bucket_ranges(ids: Sequence[int], own: int) -> list[tuple[int, int]]:
         if low == high or (high - low == 1 and ids[low] == own):
             break
         middle = bisect_left(ids, ((own >> bit) | 1) << bit, low, high)
-        (near, far) = ((middle, high), (low, middle)) if own >> bit & 1 else ((low, middle), (middle, high))
+        near, far = (low, middle), (middle, high)
+        if own >> bit & 1:
+            near, far = far, near
         if far[0] < far[1]:
             ranges.append(far)
         low, high = near
@@ -267,8 +289,3 @@ def bucket_ranges(ids: Sequence[int], own: int) -> list[tuple[int, int]]:
 def _address(network: int, host: int) -> str:
     """An address of one of 5 million /24s, all of them public."""
     return f"{20 + (network >> 16)}.{network >> 8 & 255}.{network & 255}.{host}"
-
-
-def station_check(node: Node) -> Station:
-    """A node is a station."""
-    return node
