@@ -214,6 +214,11 @@ class World:
         self.nodes.append(node)
         return node
 
+    def forget(self, node: Node) -> None:
+        """A node that has stopped does not come back."""
+        self.network.remove(node)
+        self.nodes.remove(node)
+
     def join(self, nodes: int, over_s: float, nat_share: float = 0.0) -> None:
         """Nodes that come one after the other, each with a few of those before as bootstraps."""
         begin = self.engine.now
@@ -239,14 +244,19 @@ class World:
             self.add().passive = True
         self.know([one.contact for one in self.nodes], self.nodes)
 
-    def know(self, contacts: Iterable[Contact], nodes: Iterable[Node]) -> None:
-        """Let the tables of nodes fill themselves from all these contacts."""
+    def know(
+        self, contacts: Iterable[Contact], nodes: Iterable[Node], offers: int = BUCKET
+    ) -> None:
+        """Let the tables of nodes fill themselves from all these contacts, at random.
+
+        ``offers``: of how many each bucket may take its own; more when limits refuse some.
+        """
         ordered = sorted(contacts, key=lambda one: one.id)
         ids = [one.id for one in ordered]
         for node in nodes:
             for low, high in bucket_ranges(ids, node.contact.id):
                 size = high - low
-                for index in self.random.sample(range(low, high), min(size, BUCKET)):
+                for index in self.random.sample(range(low, high), min(size, offers)):
                     node.discovery.table.answered(ordered[index], self.engine.now)
 
     @property
