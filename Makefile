@@ -32,7 +32,7 @@ C_CODE := $(wildcard cext/include/*.h cext/*/*.[ch] load/*.[ch] load/*/*.[ch])
 C_MAKE := $(MAKE) --no-print-directory --output-sync=target -j$(shell nproc) -f cext/Makefile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check types test-c test-python fuzz bench build format clean lock
+.PHONY: help run test check types test-c test-python fuzz bench sim build format clean lock
 .NOTPARALLEL:
 
 help: ## list these targets
@@ -67,6 +67,9 @@ types: $(DEV) ## strict mypy
 
 bench: $(PACKAGE) $(DEV) ## one table of rates and costs (ARGS="--json FILE ...")
 	$(BIN)/dp2p bench $(ARGS)
+
+sim: $(PACKAGE) $(DEV) ## experiments in virtual time, into docs/simulation.md (ARGS="NAME ...")
+	$(BIN)/dp2p sim --jobs $(shell nproc) --out docs/simulation --into docs/simulation.md $(ARGS)
 
 build: $(PACKAGE) ## the virtual environment and the extension
 

@@ -31,6 +31,7 @@ COMMANDS = (
     "recv",
     "demo",
     "bench",
+    "sim",
 )
 "In the order in which the help lists them."
 
