@@ -43,18 +43,13 @@ class Pair:
         self.engine = Engine()
         weather = Weather(base_s=0.1, across_s=0.0, jitter_s=0.0, loss=loss)
         self.network = Network(self.engine, Random(1), weather)
-        self.here, self.there = (
-            Recorder(
-                Line(
-                    Contact(bytes([number]) * 32, (f"20.0.{number}.1", 4617)),
-                    nat=nat and number > 0,
-                ),
-                self.engine,
-            )
-            for number in (0, 1)
-        )
+        self.here, self.there = self._recorder(0, False), self._recorder(1, nat)
         self.network.add(self.here)
         self.network.add(self.there)
+
+    def _recorder(self, number: int, nat: bool) -> Recorder:
+        contact = Contact(bytes([number]) * 32, (f"20.0.{number}.1", 4617))
+        return Recorder(Line(contact, nat=nat), self.engine)
 
     def send(self) -> None:
         self.network.send(self.here, self.there.line.contact, Ping(1, 0))

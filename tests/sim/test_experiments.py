@@ -29,7 +29,7 @@ def test_bars_are_held_at_reduced_size(experiment: Experiment) -> None:
         assert all(len(series.x) == len(series.y) > 0 for series in plot.series)
 
 
-@pytest.mark.parametrize("name", ["hops", "search", "paths-model"])
+@pytest.mark.parametrize("name", ["crawl", "search", "paths-model"])
 def test_the_same_seed_gives_the_same_figures(name: str) -> None:
     run = Run(SEED, full=False)
     assert BY_NAME[name].run(run).as_dict() == BY_NAME[name].run(run).as_dict()

@@ -48,7 +48,7 @@ def paths_model(run: Run) -> Outcome:
 def paths(run: Run) -> Outcome:
     """Real code: adversaries answer at once, and name only adversaries, those closest."""
     outcome = Outcome()
-    shares, count = run.pick((0.2, 0.5), SHARES), run.pick(25, 200)
+    shares, count = run.pick((0.2, 0.5), SHARES), run.pick(12, 200)
     world = World(run.seed, CALM)
     world.fill(run.pick(300, 10_000))
     for number, share in enumerate(shares):
