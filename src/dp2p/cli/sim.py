@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import time
@@ -24,6 +25,7 @@ Ended = tuple[str, "Outcome", float]
 "An experiment's name, what it measured, and the seconds that it took."
 SIZES = ("small", "full")
 NEEDS = ("numpy", "matplotlib")
+SELDOM = 200_000, 20, 100  # garbage is looked for among millions of objects that are none
 STEPS = 1000  # of a progress bar
 
 
@@ -166,6 +168,7 @@ def run_one(name: str, seed: int, full: bool, progress: Progress | None) -> Ende
     from dp2p.sim.experiments import BY_NAME
     from dp2p.sim.outcome import Run
 
+    gc.set_threshold(*SELDOM)
     began = time.monotonic()
     if progress is None:
         outcome = BY_NAME[name].run(Run(seed, full))

@@ -20,7 +20,14 @@ from dp2p.coordinator.discovery.actions import (
     Settings,
 )
 from dp2p.coordinator.discovery.contact import ID_BITS, Contact, Place
-from dp2p.coordinator.discovery.messages import AskRecord, Find, FindProtocol, Message, Ping
+from dp2p.coordinator.discovery.messages import (
+    AskRecord,
+    Find,
+    FindProtocol,
+    Message,
+    Ping,
+    Request,
+)
 from dp2p.coordinator.discovery.service import Discovery
 from dp2p.sim.engine import Engine
 from dp2p.sim.network import Hello, Line, Network, Weather
@@ -119,7 +126,12 @@ class Node:
         self._do(self.discovery.established(contact, hello, initiated, seen, self._engine.now))
 
     def received(self, contact: Contact, message: Message) -> None:
-        self._do(self.discovery.received(contact, message, self._engine.now))
+        actions = self.discovery.received(contact, message, self._engine.now)
+        if len(actions) == 1 and isinstance(message, Request):
+            # An answer and no more: what is due when has not changed, and half of all is this.
+            self._act(actions)
+        else:
+            self._do(actions)
 
     def unreachable(self, contact: Contact) -> None:
         self._do(self.discovery.unreachable(contact, self._engine.now))
@@ -132,6 +144,10 @@ class Node:
         return token
 
     def _do(self, actions: list[Action]) -> None:
+        self._act(actions)
+        self._schedule()
+
+    def _act(self, actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, Send):
                 self._network.send(self, action.contact, action.message)
@@ -139,7 +155,6 @@ class Node:
                 self._network.doubt(self, action.contact)
             elif isinstance(action, LookedUp | Found | Answered):
                 self._tell(action)
-        self._schedule()
 
     def _tell(self, action: LookedUp | Found | Answered) -> None:
         assert isinstance(action.token, int)

@@ -13,13 +13,13 @@ from dp2p.sim.outcome import Bar, Experiment, Outcome, Plot, Run, Series
 WANTED = {60: 0.99, 15: 0.98, 5: 0.95}  # success, by the median lifetime in minutes
 SETTLED_S = 60.0  # since its start, and a node counts
 MINUTE_S = 60.0
-EVERY_S = 2.0  # a lookup
+EVERY_S = 1.0  # a lookup
 
 
 def churn(run: Run) -> Outcome:
     """Real joining, real stores, lossy packets, some NATs; lookups of live nodes by live nodes."""
     outcome = Outcome()
-    size, lookups = run.pick(60, 1000), run.pick(40, 400)
+    size, lookups = run.pick(60, 500), run.pick(40, 500)
     for number, (median_min, least) in enumerate(WANTED.items()):
         world = World(run.seed + median_min)
         world.join(size, over_s=run.pick(30.0, 200.0), nat_share=0.2)
@@ -134,7 +134,7 @@ def rest(run: Run) -> Outcome:
 def join(run: Run) -> Outcome:
     """Everybody joins for real, each through three of those before it; then lookups."""
     outcome = Outcome()
-    size, over_s = run.pick(80, 10_000), run.pick(40.0, 600.0)
+    size, over_s = run.pick(80, 10_000), run.pick(40.0, 120.0)
     world = World(run.seed)
     world.join(size, over_s)
     for step in range(10):

@@ -39,6 +39,8 @@ class Attack:
     seconds: float
     churn: bool = False
     "Honest nodes come and go."
+    limited: bool = True
+    "Its addresses are of so few networks that limits can be expected to help."
 
 
 def attacks(run: Run) -> tuple[Attack, ...]:
@@ -56,7 +58,7 @@ def attacks(run: Run) -> tuple[Attack, ...]:
         Attack(
             "272 nodes of 272 networks, 24 h",
             "",
-            run.pick(25, 272), 1, run.pick(25, 272), 600.0, day, churn=True,
+            run.pick(25, 272), 1, run.pick(25, 272), 600.0, day, churn=True, limited=False,
         ),
     )  # fmt: skip
 
@@ -81,7 +83,9 @@ def eclipse(run: Run) -> Outcome:
         what = f"eclipse, {attack.name}, {state}: honest outgoing peers"
         published = attack.published
         outcome.bars.append(
-            Bar.least(what, outgoing, HALF, published) if on else Bar(what, outgoing, published)
+            Bar.least(what, outgoing, HALF, published)
+            if on and attack.limited
+            else Bar(what, outgoing, published)
         )
         outcome.bars.append(Bar(f"eclipse, {attack.name}, {state}: hostile share of table", table))
         run.progress((number + 1) / len(plans))
