@@ -6,7 +6,8 @@ two: so a liar misleads the path that met it, and no other.
 
 Everything that is said is a claim. A key may be named at several places, and the first that
 answers counts. Who names only contacts that do not exist is soon passed over, and memory is
-bounded whatever is named.
+bounded whatever is named. Who has many identities in few IP networks holds few of the places among
+the closest, and so keeps no path from going on with others that it knew before.
 
 Pure, and without time: of each contact that ``ask`` gave, the caller reports ``answered`` or
 ``failed``.
@@ -15,14 +16,17 @@ Pure, and without time: of each contact that ``ask`` gave, the caller reports ``
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from heapq import nsmallest
 from itertools import islice
 
+from dp2p.coordinator.discovery.bucket import UNLIMITED, NetworkLimits
 from dp2p.coordinator.discovery.chance import Random
 from dp2p.coordinator.discovery.contact import Contact
+from dp2p.networks import is_local
 
 K = 16
 ALPHA = 3  # asked at a time; Kademlia, section 2.3
@@ -60,6 +64,8 @@ class _Node:
     "All that were named; those before ``contact`` did not answer."
     listed: int = 0
     "On how many paths it stands."
+    network: str | None = None
+    "By which it is counted; None when it is not."
     credit: int = CREDIT
     "One more for each that it named and that answers, one less for each that fails."
 
@@ -107,10 +113,12 @@ class Lookup:
         k: int = K,
         alpha: int = ALPHA,
         paths: int = 1,
+        limits: NetworkLimits = UNLIMITED,
         random: Random,
     ) -> None:
         """``own``: this node's ID, which is never asked. ``alpha`` are asked at a time, and one on
-        each path at least.
+        each path at least. ``limits``: of one IP network, as many as a bucket may have count among
+        the ``k`` closest of a path, and of the result.
         """
         self.target = target
         self.enough = False
@@ -119,6 +127,7 @@ class Lookup:
         self.failures = 0
         self._own = own
         self._k = k
+        self._limits = limits
         self._at_a_time = -(-alpha // paths)
         self._nodes: dict[bytes, _Node] = {}
         self._paths = [_Path() for _ in range(paths)]
@@ -175,6 +184,7 @@ class Lookup:
         following = node.places[node.places.index(contact) + 1 :]
         if following:
             node.state, node.contact = State.WAITING, following[0]
+            node.network = self._counted(node.contact)
             return
         node.state = State.FAILED
         if node.namer:
@@ -197,8 +207,10 @@ class Lookup:
         return min(self._answered, key=_distance).hop if self._answered else 0
 
     def result(self) -> list[Contact]:
-        """The ``k`` closest that answered, closest first."""
-        return [node.contact for node in nsmallest(self._k, self._answered, key=_distance)]
+        """The ``k`` closest that answered, closest first, not too many of one network."""
+        crowd: Counter[str] = Counter()
+        closest = sorted(self._answered, key=_distance)
+        return [one.contact for one in closest if self._has_room(one, crowd)][: self._k]
 
     # --- nodes and paths ---
 
@@ -219,6 +231,7 @@ class Lookup:
         if node is None:
             distance = contact.id ^ self.target
             node = _Node(distance, contact, namer.hop + 1 if namer else 1, namer, places=[contact])
+            node.network = self._counted(contact)
             self._nodes[contact.key] = node
         elif not self._name_again(node, contact, namer):
             return
@@ -235,6 +248,7 @@ class Lookup:
         node.places.append(contact)
         if node.state is State.FAILED:
             node.state, node.contact, node.namer = State.WAITING, contact, namer
+            node.network = self._counted(contact)
         return True
 
     def _trim(self, path: _Path) -> None:
@@ -246,19 +260,34 @@ class Lookup:
 
     def _next(self, path: _Path) -> _Node | None:
         """Whom to ask on a path: the closest that is waiting among the ``k`` closest that it
-        knows of, but for those named by liars. None when the path has arrived.
+        knows of, but for those named by liars and for those of networks that have their share of
+        these already. None when the path has arrived.
         """
         if path.asked >= ASKED_MAX * self._k:
             return None
         closer = 0
+        crowd: Counter[str] = Counter()
         for node in path.nodes:
-            if node.state is not State.WAITING:
-                closer += 1
-            elif not node.doubtful:
+            waiting = node.state is State.WAITING
+            if (waiting and node.doubtful) or not self._has_room(node, crowd):
+                continue
+            if waiting:
                 return node
+            closer += 1
             if closer >= self._k:
                 break
         return None
+
+    def _counted(self, contact: Contact) -> str | None:
+        exempt = not self._limits.local and is_local(contact.place[0])
+        return None if exempt else contact.network
+
+    def _has_room(self, node: _Node, crowd: Counter[str]) -> bool:
+        """Whether a node's network has room for it among closer ones, where it is counted then."""
+        if node.network is None:
+            return True
+        crowd[node.network] += 1
+        return crowd[node.network] <= self._limits.bucket
 
     def _goes_on(self, path: _Path) -> bool:
         """Whether somebody is under way, or to be asked."""

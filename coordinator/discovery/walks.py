@@ -20,6 +20,7 @@ from dp2p.coordinator.discovery.requests import Make
 RUNNING_MAX = 32
 QUEUE_MAX = 256
 WANTED = 16  # contacts, in a result; k
+STARTS = 64  # more than the table takes of two networks, so that they cannot be all
 
 Ended = Callable[[Result, float], list[Action]]
 Heard = Callable[[Contact, list[Answer], float], list[Action]]
@@ -128,10 +129,11 @@ class Walks:
         asking.counters.lookups += 1
         lookup = Lookup(
             wish.target,
-            asking.table.closest(wish.target, WANTED),
+            asking.table.closest(wish.target, STARTS),
             own=asking.own.id,
             k=WANTED,
             paths=wish.paths,
+            limits=asking.settings.limits,
             random=asking.random,
         )
         return Walk(

@@ -9,6 +9,7 @@ import pytest
 
 from contacts import OWN, contact, key
 from dp2p.coordinator.discovery import lookup as module
+from dp2p.coordinator.discovery.bucket import NetworkLimits
 from dp2p.coordinator.discovery.contact import Contact
 from dp2p.coordinator.discovery.lookup import Lookup
 from static_network import K, StaticNetwork, nearest, run
@@ -19,8 +20,10 @@ def network() -> StaticNetwork:
     return StaticNetwork(300, seed=1)
 
 
-def lookup(start: list[Contact], target: int = 0, paths: int = 1, **more: int) -> Lookup:
-    return Lookup(target, start, own=OWN, paths=paths, random=Random(1), **more)
+def lookup(
+    start: list[Contact], target: int = 0, paths: int = 1, alpha: int = module.ALPHA, k: int = K
+) -> Lookup:
+    return Lookup(target, start, own=OWN, k=k, alpha=alpha, paths=paths, random=Random(1))
 
 
 def test_without_anybody_to_ask_it_is_done() -> None:
@@ -209,3 +212,28 @@ def test_a_liar_misleads_only_the_path_that_met_it(paths: int, found: bool) -> N
     search = lookup(start, target, paths, alpha=1)
     asked = run(search, answers, Random(1))
     assert (contact(77) in asked) is found
+
+
+def crowd_and_others(host: str) -> tuple[list[Contact], list[Contact]]:
+    """The 40 closest of 200 contacts to 0, all put at one host, and the others."""
+    ordered = nearest(map(contact, range(1, 201)), 0, 200)
+    crowd = [Contact(one.key, (host, 1024 + number)) for number, one in enumerate(ordered[:40])]
+    return crowd, ordered[40:]
+
+
+@pytest.mark.parametrize(("host", "of_crowd"), [("203.0.113.7", 2), ("10.0.0.7", K)])
+@pytest.mark.parametrize("paths", [1, 8])
+def test_a_network_has_two_places_among_the_closest(host: str, of_crowd: int, paths: int) -> None:
+    """Unless it is of this site. The crowd names only itself, and is the closest of all."""
+    crowd, others = crowd_and_others(host)
+    start = [*crowd[:K], *others[:48]]
+    search = Lookup(0, start, own=OWN, paths=paths, limits=NetworkLimits(), random=Random(1))
+    asked = run(search, lambda one, _: crowd if one in crowd else others, Random(2))
+    crowded = [one for one in search.result() if one in crowd]
+    assert search.done
+    assert len(crowded) == of_crowd
+    assert crowded == crowd[:of_crowd]
+    assert len(search.result()) == K
+    if of_crowd < K:
+        assert search.result()[of_crowd:] == others[: K - of_crowd]
+        assert len(asked) < 3 * K
