@@ -117,7 +117,7 @@ def _surround(world: World, many: int) -> Coalition:
         place = world.contact(network, host).place[0]
         while True:
             one = Contact(world.random.randbytes(32), (place, PORT))
-            if one.id ^ target < closest * many:
+            if one.id ^ target < closest:
                 made.append(one)
                 break
     coalition = Coalition(made)
