@@ -144,7 +144,7 @@ class Desk:
                 left = max(LEAST_S, deadline - self._clock())
                 self._carrier.request_dial(self._answers.expect(answer), where, left)
                 return
-            why = f"discovery asked {asked} nodes and did not find it"
+            why = f"discovery asked {asked} others and did not find it"
             if known is None:
                 answer(RequestError("unknown_peer", f"nothing is known of it; {why}", peer=peer))
             else:

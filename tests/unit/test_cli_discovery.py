@@ -15,6 +15,7 @@ from dp2p.cli import crawl as crawl_module
 from dp2p.cli import run
 from dp2p.cli.lookup import describe
 from dp2p.cli.root import cli
+from dp2p.cli.status import discovered
 from dp2p.cli.table import drawn, listed
 
 OWN = ids.to_text(bytes(32))
@@ -63,6 +64,26 @@ def test_a_lookup_says_how_far_each_is_from_the_target() -> None:
     assert [line.split()[0] for line in lines[1:3]] == ["1", "3"]
     assert lines[-1] == "did not find it: asked 9 nodes, 1 of them in vain, in 2 hops and 0.13 s"
     assert describe({**reply, "contacts": []}).endswith("nobody answered")
+    once = describe({**reply, "asked": 1, "hops": 1, "failed": 0}).splitlines()[-1]
+    assert once == "did not find it: asked 1 node, 0 of them in vain, in 1 hop and 0.13 s"
+
+
+def test_status_says_what_discovery_has_counted() -> None:
+    found = {
+        "contacts": 3,
+        "serves": True,
+        "discovery": {"requests": 7, "failures": 0},
+        "sessions": {"received": 20, "garbage": 1},
+        "table": {"entered": 0},
+    }
+    assert discovered({"discovery": found}).splitlines() == [
+        "discovery   contacts 3, serves others",
+        "messages    requests 7",
+        "sessions    received 20, garbage 1",
+        "table       nothing to tell",
+    ]
+    assert "serves nobody" in discovered({"discovery": {**found, "serves": False}})
+    assert discovered({"discovery": None}) == ""
 
 
 def test_a_table_is_drawn_from_the_farthest_bucket_on() -> None:

@@ -62,7 +62,7 @@ def test_who_is_not_found_is_not_dialled(world: World, address: str, code: str) 
     (error,) = world.answered
     assert isinstance(error, RequestError)
     assert (error.code, error.peer) == (code, node_text(BOB))
-    assert "discovery asked 7 nodes" in error.message
+    assert "discovery asked 7 others" in error.message
     assert not world.carrier.dials
 
 

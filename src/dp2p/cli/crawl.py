@@ -16,6 +16,7 @@ from dp2p import control
 from dp2p.cli import client
 from dp2p.cli.crawling import Crawl
 from dp2p.cli.settings import Globals, pass_globals
+from dp2p.cli.text import counted
 from dp2p.errors import Dp2pError, RequestError
 
 LOOK_S = 0.5  # between two looks at the clock while nothing comes
@@ -145,6 +146,7 @@ def _summary(found: dict[str, Any], output: Path) -> str:
     answered = [one for one in nodes if one["answered"]]
     whole = "" if found["complete"] else ", not complete"
     return (
-        f"{len(nodes)} nodes, {len(answered)} of them answered, {len(found['edges'])} contacts, "
+        f"{counted(len(nodes), 'node')}, {len(answered)} of them answered, "
+        f"{counted(len(found['edges']), 'contact')}, "
         f"in {found['seconds']:.1f} s{whole}: {output}"
     )

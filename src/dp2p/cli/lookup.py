@@ -11,7 +11,7 @@ import click
 from dp2p import addresses, control, ids
 from dp2p.cli import client
 from dp2p.cli.settings import Globals, pass_globals
-from dp2p.cli.text import table
+from dp2p.cli.text import counted, table
 
 
 @click.command()
@@ -51,8 +51,8 @@ def describe(reply: dict[str, Any]) -> str:
     contacts = reply["contacts"]
     found = "found it" if reply["found"] else "did not find it"
     course = (
-        f"{found}: asked {reply['asked']} nodes, {reply['failed']} of them in vain, "
-        f"in {reply['hops']} hops and {reply['seconds']:.2f} s"
+        f"{found}: asked {counted(reply['asked'], 'node')}, {reply['failed']} of them in vain, "
+        f"in {counted(reply['hops'], 'hop')} and {reply['seconds']:.2f} s"
     )
     if not contacts:
         return f"{course}\nnobody answered"

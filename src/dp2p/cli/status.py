@@ -43,7 +43,7 @@ def _text(reply: dict[str, Any]) -> str:
         f"shards    {up} of {reply['configured_shards']}"
         + ("" if reply["settled"] else ", the coordinator is still asking them what they own"),
     ]
-    parts = ["\n".join(lines), _trust(reply)]
+    parts = ["\n".join(lines), _trust(reply), discovered(reply)]
     parts += [_shards(reply), _apps(reply), _protocols(reply)]
     return "\n\n".join(part for part in parts if part)
 
@@ -58,6 +58,18 @@ def _trust(reply: dict[str, Any]) -> str:
         lines.append(f"trust       {_counts(_not_0(others)) or 'nothing to tell'}")
     if store := reply.get("store"):
         lines.append(f"store       {_counts(_not_0(store)) or 'empty'}")
+    return "\n".join(lines)
+
+
+def discovered(reply: dict[str, Any]) -> str:
+    """What of discovery is not 0."""
+    found = reply.get("discovery")
+    if not found:
+        return ""
+    serves = "serves others" if found["serves"] else "serves nobody"
+    lines = [f"discovery   contacts {found['contacts']}, {serves}"]
+    for name, label in (("discovery", "messages"), ("sessions", "sessions"), ("table", "table")):
+        lines.append(f"{label:<11} {_counts(_not_0(found[name])) or 'nothing to tell'}")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from dp2p import control
 from dp2p.cli import client
 from dp2p.cli.settings import Globals, pass_globals
-from dp2p.cli.text import age
+from dp2p.cli.text import age, counted
 
 BUCKET = 16  # entries that a bucket holds
 FULL, EMPTY = "█", "·"
@@ -77,7 +77,7 @@ def listed(reply: dict[str, Any]) -> Table:
                 one["endpoint"],
                 known,
                 "not yet" if alive is None else f"{age(alive)} ago",
-                f"{one['failures']} failures" if one["failures"] else "",
+                counted(one["failures"], "failure") if one["failures"] else "",
                 style=_style(one),
             )
     return shown

@@ -27,6 +27,11 @@ def age(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def size(count: int) -> str:
     """Bytes in the largest unit that leaves a whole number: 1 MiB, 80 KiB, 100 B."""
     for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)):

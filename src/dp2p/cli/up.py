@@ -29,6 +29,13 @@ from dp2p.supervisor import Supervisor
     metavar="ADDRESS",
     help="Keep connected to this peer; may be given more than once (peers.static).",
 )
+@click.option(
+    "--bootstrap",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Where to go while no other node is known; may be given more than once "
+    "(discovery.bootstrap).",
+)
 @click.option("--shards", metavar="N", help="Processes that own connections (shards.count).")
 @click.option("--aead", metavar="NAME", help="auto, libsodium or openssl (shards.aead).")
 @click.option("--max-peers", metavar="N", help="Most peers at a time (limits.max_peers).")
@@ -49,6 +56,7 @@ def up(
     network: str | None,
     listen: tuple[str, ...],
     peer: tuple[str, ...],
+    bootstrap: tuple[str, ...],
     shards: str | None,
     aead: str | None,
     max_peers: str | None,
@@ -72,7 +80,7 @@ def up(
     Examples:
       dp2p up
       dp2p up --listen tcp4://0.0.0.0:5000 --shards 2
-      dp2p up --peer dp2p://KEY@node.example.org:4617
+      dp2p up --bootstrap dp2p://KEY@node.example.org:4617
     """
     flags = given_flags(
         assignments,
@@ -80,6 +88,7 @@ def up(
         network=("--network", "node.network", network),
         listen=("--listen", "listen.addresses", listen),
         peer=("--peer", "peers.static", peer),
+        bootstrap=("--bootstrap", "discovery.bootstrap", bootstrap),
         shards=("--shards", "shards.count", shards),
         aead=("--aead", "shards.aead", aead),
         max_peers=("--max-peers", "limits.max_peers", max_peers),
