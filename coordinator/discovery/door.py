@@ -68,14 +68,24 @@ class Door:
         return (None, None) if local and not self._limits.local else (address, network)
 
     def ask(self, cookie: bytes, source: Place, now: float) -> Verdict:
-        """What to do with a message 1 that came from ``source``."""
-        address, network = self.groups(source[0])
+        """What to do with a message 1 that came from ``source``.
+
+        A flood is told from others before its addresses are read, which costs more than the rest.
+        """
         if cookie != packets.NO_COOKIE and self._knows(cookie, source, now):
-            share = self._by_address.take(address, now) and self._by_network.take(network, now)
-            return Verdict.ANSWER if share else Verdict.SILENCE
-        if self._calm.take(network, now):
+            return Verdict.ANSWER if self._share(source, now) else Verdict.SILENCE
+        if self._calm.left(now) and self._calm.take(self.groups(source[0])[1], now):
             return Verdict.ANSWER
         return Verdict.COOKIE if self._cookies.take(now) else Verdict.SILENCE
+
+    def _share(self, source: Place, now: float) -> bool:
+        """One handshake for who brought a cookie. Whoever gets none takes nothing from others: a
+        network has more addresses than what is for all lasts for.
+        """
+        address, network = self.groups(source[0])
+        if not self._by_network.left_for(network, now) or not self._by_address.take(address, now):
+            return False
+        return self._by_network.take(network, now)
 
     def cookie(self, place: Place, now: float) -> bytes:
         """What ``place`` has to bring back."""
@@ -90,7 +100,7 @@ class Door:
     @staticmethod
     def _cookie(secret: bytes, place: Place) -> bytes:
         host, port = place
-        where = ipaddress.ip_address(host).packed + port.to_bytes(2, "little")
+        where = port.to_bytes(2, "little") + host.encode()
         return noise.blake2b(where, packets.COOKIE_BYTES, secret)
 
     def _change(self, now: float) -> None:

@@ -122,8 +122,8 @@ class Limits:
     "Handshakes of those who brought one."
     proven_network: Rate = (32, 0.25)
     proven: Rate = (256, 0.004)
-    cookies: Rate = (512, 0.001)
-    "Cookies that are given out."
+    cookies: Rate = (1024, 0.0002)
+    "Cookies that are given out; more would be more work than a flood is worth."
     cookie_s: float = 120.0
     "After so long the secret behind cookies changes; the one before still counts."
     local: bool = False

@@ -45,9 +45,18 @@ class Shares:
     def __len__(self) -> int:
         return len(self._by_name)
 
+    def left(self, now: float) -> bool:
+        """Whether there is anything for anybody."""
+        return self._everybody.next_at() <= now
+
+    def left_for(self, name: str | None, now: float) -> bool:
+        """Whether ``name`` would get one; takes nothing."""
+        own = self._by_name.get(name) if name is not None else None
+        return self.left(now) and (own is None or own.next_at() <= now)
+
     def take(self, name: str | None, now: float) -> bool:
         """One for ``name``; None is somebody who shares in what is for all, and has no bound."""
-        if self._everybody.next_at() > now or (name is not None and not self._own(name, now)):
+        if not self.left(now) or (name is not None and not self._own(name, now)):
             return False
         return self._everybody.take(now)
 

@@ -29,6 +29,17 @@ def test_what_is_not_given_costs_a_name_nothing() -> None:
     assert shares.take("b", 1.0)
 
 
+def test_asking_what_is_left_takes_nothing() -> None:
+    shares = Shares((1, 100.0), (2, 10.0))
+    assert [shares.left_for(name, 0.0) for name in ("a", "a", "b", None)] == [True] * 4
+    assert len(shares) == 0
+    assert shares.take("a", 0.0)
+    assert [shares.left_for(name, 0.0) for name in ("a", "b", None)] == [False, True, True]
+    assert shares.take("b", 0.0)
+    assert (shares.left(0.0), shares.left_for("c", 0.0), shares.left_for(None, 0.0)) == (False,) * 3
+    assert shares.left(10.0)
+
+
 def test_without_a_name_only_the_bound_of_all_holds() -> None:
     shares = Shares((1, 10.0), (3, 1.0))
     assert [shares.take(None, 0.0) for _ in range(4)] == [True, True, True, False]

@@ -190,6 +190,36 @@ def test_who_brings_cookies_has_a_share_of_its_own() -> None:
     assert nodes[-1].established
 
 
+def test_a_network_full_of_addresses_that_bring_cookies_takes_nothing_from_others() -> None:
+    """Who has a /48 has more addresses than there are handshakes for everybody."""
+    door = Door(Limits(calm=(1, 1e9)), World().random.randbytes)
+    others = Counter(answers_to(door, [f"2001:db8:0:{n:x}::1" for n in range(1, 600)]))
+    assert others == {Verdict.ANSWER: 1 + 32, Verdict.SILENCE: 599 - 33}
+    assert answers_to(door, ["198.51.100.1"]) == [Verdict.ANSWER]
+
+
+def answers_to(door: Door, hosts: list[str], now: float = 0.0) -> list[Verdict]:
+    """What each gets, bringing a cookie where it is asked for one."""
+    verdicts = []
+    for place in ((host, 4617) for host in hosts):
+        verdict = door.ask(packets.NO_COOKIE, place, now)
+        if verdict == Verdict.COOKIE:
+            verdict = door.ask(door.cookie(place, now), place, now)
+        verdicts.append(verdict)
+    return verdicts
+
+
+def test_in_a_flood_no_address_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would cost more than all that is done for a cookie."""
+    door = Door(Limits(calm=(1, 1e9), cookies=(3, 1e9)), World().random.randbytes)
+    assert door.ask(packets.NO_COOKIE, ("203.0.113.1", 1), 0.0) == Verdict.ANSWER
+    monkeypatch.setattr(door, "groups", None)
+    for n in range(1, 9):
+        place = (f"203.0.113.{n}", 1)
+        assert door.ask(bytes(16 - n) + bytes(range(1, n + 1)), place, 0.0) != Verdict.ANSWER
+        assert len(door.cookie(place, 0.0)) == packets.COOKIE_BYTES
+
+
 def test_half_sessions_are_bounded_by_address_network_and_in_all() -> None:
     world = World()
     limits = Limits(halves=6, halves_of_address=2, halves_of_network=4)
