@@ -31,6 +31,7 @@ struct dp_handshake_config {
     const uint8_t *prologue;
     size_t prologue_len;
     const uint8_t *s;   /* own X25519 private key; secret */
+    const uint8_t *spk; /* its public key, which saves deriving it; NULL = derive */
     const uint8_t *rs;  /* the peer's X25519 public key, when known beforehand */
     const uint8_t *psk; /* secret */
     const uint8_t *e;   /* ephemeral private key for vectors; NULL = random; secret */

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeVar
 
 from dp2p import noise, packets
@@ -21,6 +22,11 @@ from dp2p.packets import First, Second, SessionKeys
 
 RandomBytes = Callable[[int], bytes]
 T = TypeVar("T")
+
+
+STATICS_MAX = 1024
+_static_public = lru_cache(STATICS_MAX)(noise.identity_static_public)
+"Converting a key costs more than a DH, and the same contacts are spoken to again and again."
 
 
 class Refusal(Exception):
@@ -90,6 +96,7 @@ class Shaker:
         """``ephemeral`` fixes the private ephemeral keys, for vectors and repeatable tests only."""
         self.public = identity.public
         self._static = noise.identity_static(identity.seed)
+        self._static_public = noise.identity_static_public(identity.public)
         self._prologue = packets.prologue(network)
         self._network_key = packets.network_key(network)
         self._random_bytes = random_bytes
@@ -112,12 +119,18 @@ class Shaker:
     def _noise(self, initiator: bool, rs: bytes | None = None) -> noise.Handshake:
         e = None if self._ephemeral is None else self._ephemeral()
         return noise.Handshake(
-            "IK", initiator=initiator, prologue=self._prologue, s=self._static, rs=rs, e=e
+            "IK",
+            initiator=initiator,
+            prologue=self._prologue,
+            s=self._static,
+            spk=self._static_public,
+            rs=rs,
+            e=e,
         )
 
     def open(self, contact: Contact, number: int, hello: Hello, retries: int) -> Pending:
         """A handshake with ``contact``, to be sent.  Raises: TransportError "key" for a bad key."""
-        handshake = self._noise(True, noise.identity_static_public(contact.key))
+        handshake = self._noise(True, _static_public(contact.key))
         payload = types.pack(
             types.Opening(number, hello), types.FIRST_OVERHEAD, self.draw(*types.FIRST_LENGTHS)
         )

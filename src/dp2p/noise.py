@@ -166,12 +166,15 @@ class Handshake:
         initiator: bool,
         prologue: bytes = b"",
         s: bytes | None = None,
+        spk: bytes | None = None,
         rs: bytes | None = None,
         psk: bytes | None = None,
         e: bytes | None = None,
         provider: str = "auto",
     ) -> None:
-        """``e`` fixes the ephemeral private key, for vectors only.
+        """``spk`` is the public key of ``s``, which saves deriving it; the caller vouches for it.
+
+        ``e`` fixes the ephemeral private key, for vectors only.
 
         Raises: ValueError for a key of wrong length or an unknown pattern; TransportError
         "argument" for a key that is missing, "provider" for one that was not built in.
@@ -179,7 +182,7 @@ class Handshake:
         if pattern not in patterns():
             raise ValueError(f"no pattern {pattern!r}; there are {', '.join(patterns())}")
         self._initiator = initiator
-        keys = {"s": s, "rs": rs, "psk": psk, "e": e}
+        keys = {"s": s, "spk": spk, "rs": rs, "psk": psk, "e": e}
         config, _alive = _config(pattern, initiator, prologue, provider, keys)
         made = ffi.new("dp_handshake **")
         check(lib.dp_handshake_new(made, config), f"starting {pattern}")

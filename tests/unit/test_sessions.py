@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dp2p.coordinator.discovery import handshakes
 from dp2p.coordinator.discovery.contact import Contact
 from dp2p.coordinator.discovery.sessions import Established, Limits, Sizes, Unreachable
 from packet_world import World, met, pair
@@ -277,6 +278,16 @@ def test_doubt_of_somebody_unknown_is_nothing() -> None:
     _, a, b = pair()
     a.sessions.doubt(b.contact)
     assert a.sessions.sizes == Sizes(0, 0, 0, 0)
+
+
+def test_the_key_of_a_contact_is_converted_once() -> None:
+    """It costs as much as a third of the handshake."""
+    _, a, b = met()
+    converted = handshakes._static_public.cache_info().misses
+    a.sessions.doubt(b.contact)
+    a.send(b, b"again")
+    assert a.sessions.counters.initiated == 2
+    assert handshakes._static_public.cache_info().misses == converted
 
 
 def test_a_contact_that_lost_its_sessions_is_reached_by_doubt() -> None:

@@ -48,6 +48,7 @@ def pair(rng: random.Random, pattern: str, *, initiator: bool, provider: str) ->
         initiator=initiator,
         prologue=prologue,
         s=ours_s if static else None,
+        spk=public(ours_s) if static and rng.randrange(2) else None,
         rs=public(theirs_s) if pattern == "IK" and initiator else None,
         psk=None if static else psk,
         provider=provider,
