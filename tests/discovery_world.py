@@ -83,7 +83,7 @@ class Node:
     @property
     def hello(self) -> Hello:
         """Of this moment."""
-        return Hello(self.discovery.serves, self.discovery.seq)
+        return Hello(self.discovery.serves.at(self.contact.place), self.discovery.seq)
 
     def do(self, actions: list[Action]) -> None:
         """Carry out what discovery wants."""

@@ -20,9 +20,16 @@ T = TypeVar("T")
 class Lone:
     """A node that is told what it hears."""
 
-    def __init__(self, settings: Settings | None = None, host: str = HOST, seed: int = 1) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        host: str = HOST,
+        seed: int = 1,
+        places: tuple[Place, ...] = (),
+    ) -> None:
+        """``places``: where it is, if not at ``host`` alone."""
         self.contact = contact_of(0, host)
-        own = Own(self.contact.key, (self.contact.place,))
+        own = Own(self.contact.key, places or (self.contact.place,))
         self.discovery = Discovery(own, settings or Settings(), random=random.Random(seed))
         self.now = 1000.0
 

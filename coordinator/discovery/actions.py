@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from dp2p.coordinator.discovery.contact import Contact, Place
+from dp2p.coordinator.discovery.contact import Contact, Place, Serving
 from dp2p.coordinator.discovery.messages import Message
 from dp2p.coordinator.discovery.table import NetworkLimits
 from dp2p.errors import Dp2pError
@@ -112,9 +112,9 @@ class PlaceAgreed:
 
 @dataclass(frozen=True, slots=True)
 class Serves:
-    """Whether this node says, from now on, that others may keep it in their tables."""
+    """What this node says, from now on, of whether others may keep it in their tables."""
 
-    serves: bool
+    serves: Serving
 
 
 Action = Send | Doubt | LookedUp | Found | Answered | RecordSeen | PlaceAgreed | Serves

@@ -113,7 +113,7 @@ class Answering:
     def _advertise(self, asker: Contact, topic: bytes, now: float) -> int:
         """For how long it is remembered (s). Who cannot be reached need not be found."""
         counters = self._asking.counters
-        granted = 0 if self._asking.is_mute(asker.key) else self._adverts.put(topic, asker, now)
+        granted = 0 if self._asking.is_mute(asker) else self._adverts.put(topic, asker, now)
         counters.adverts_taken += granted > 0
         counters.adverts_refused += granted == 0
         return granted

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from dp2p.coordinator.discovery.actions import Action, Counters, Doubt, Own, Settings
 from dp2p.coordinator.discovery.chance import Random
-from dp2p.coordinator.discovery.contact import Contact, Place
+from dp2p.coordinator.discovery.contact import Contact, Place, is_v6
 from dp2p.coordinator.discovery.messages import (
     CONTACTS_MAX,
     Answer,
@@ -26,7 +26,7 @@ from dp2p.coordinator.discovery.scopes import reaches, scope
 from dp2p.coordinator.discovery.table import Table
 from dp2p.networks import is_local
 
-MUTE_MAX = 4096  # keys of contacts that do not serve
+MUTE_MAX = 4096  # contacts that do not serve, by key and family of addresses
 
 OnPong = Callable[[Contact, Pong, float], list[Action]]
 
@@ -46,27 +46,28 @@ class Asking:
         self.seq = 0
         "Of this node's record; 0 while it has none."
         self.own_places: frozenset[Place] = frozenset(own.places)
-        self._families = {":" in host for host, _ in own.places}
+        self._families = set(map(is_v6, own.places))
         self._on_pong = on_pong
-        self._mute: dict[bytes, None] = {}
+        self._mute: dict[tuple[bytes, bool], None] = {}
 
     # --- who serves ---
 
     def introduced(self, who: Contact, *, serves: bool, came: bool, now: float) -> None:
         """A session stands; ``came``: the contact began it, and so has proven its address."""
         self.requests.established(who, now)
-        self._mute.pop(who.key, None)
+        mute = (who.key, is_v6(who.place))
+        self._mute.pop(mute, None)
         if not serves:
-            self._mute[who.key] = None
+            self._mute[mute] = None
             if len(self._mute) > MUTE_MAX:
                 del self._mute[next(iter(self._mute))]
-            self.table.remove(who.key)
+            self.table.mute(who)
         elif came:
             self.table.seen(who, now)
 
-    def is_mute(self, key: bytes) -> bool:
-        """Whether a contact has said that it cannot serve."""
-        return key in self._mute
+    def is_mute(self, who: Contact) -> bool:
+        """Whether a contact has said that it cannot serve by this family of addresses."""
+        return (who.key, is_v6(who.place)) in self._mute
 
     # --- questions ---
 
@@ -76,7 +77,7 @@ class Asking:
         def heard(who: Contact, answers: list[Answer], now: float) -> list[Action]:
             if not answers:
                 self.table.failed(who, now)
-            elif not self.is_mute(who.key):
+            elif not self.is_mute(who):
                 self.table.answered(who, now)
             actions = then(who, answers, now)
             for answer in answers:
@@ -122,7 +123,7 @@ class Asking:
 
     def is_reachable(self, who: Contact) -> bool:
         """Whether this node has a socket of the contact's family of addresses."""
-        return (":" in who.place[0]) in self._families
+        return is_v6(who.place) in self._families
 
     def _usable(self, teller: Contact, lists: Iterable[list[Named]]) -> list[Contact]:
         told = [contact(one) for some in lists for one in some]

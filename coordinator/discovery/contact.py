@@ -14,6 +14,29 @@ Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """By which families of addresses a node serves: others can reach it there as they see it.
+
+    False when by none.
+    """
+
+    v4: bool = False
+    v6: bool = False
+
+    def __bool__(self) -> bool:
+        return self.v4 or self.v6
+
+    def at(self, place: Place) -> bool:
+        """Whether it serves by the family of ``place``, of its own or of who hears of it."""
+        return self.v6 if is_v6(place) else self.v4
+
+
+def is_v6(place: Place) -> bool:
+    """Whether a place has an address of IPv6."""
+    return ":" in place[0]
+
+
+@dataclass(frozen=True, slots=True)
 class Contact:
     """A node, and the place where it takes discovery's packets."""
 

@@ -30,7 +30,7 @@ from dp2p.coordinator.discovery.adverts import AdvertLimits, Adverts
 from dp2p.coordinator.discovery.answering import Answering
 from dp2p.coordinator.discovery.asking import Asking
 from dp2p.coordinator.discovery.chance import Random
-from dp2p.coordinator.discovery.contact import Contact, Place
+from dp2p.coordinator.discovery.contact import Contact, Place, Serving
 from dp2p.coordinator.discovery.fetching import Fetching
 from dp2p.coordinator.discovery.messages import (
     Advertise,
@@ -93,7 +93,7 @@ class Discovery:
     # --- what this node is ---
 
     @property
-    def serves(self) -> bool:
+    def serves(self) -> Serving:
         """What this node's hellos say."""
         return self._reachability.serves
 
@@ -205,9 +205,9 @@ class Discovery:
         """Do what is due."""
         actions = self._asking.requests.run(now)
         actions += self._tending.run(now)
-        actions += self._advertising.run(now, serves=self.serves)
+        actions += self._advertising.run(now, serves=bool(self.serves))
         if now >= self._reachability.next_deadline() and self._reachability.look(
-            len(self.table.contacts()), now
+            self.table.contacts(), now
         ):
             actions += self._serves_otherwise()
         if now >= self._expire_at:
@@ -220,7 +220,7 @@ class Discovery:
         return min(
             self._asking.requests.next_deadline(),
             self._tending.next_deadline(),
-            self._advertising.next_deadline(serves=self.serves),
+            self._advertising.next_deadline(serves=bool(self.serves)),
             self._reachability.next_deadline(),
             self._expire_at,
         )

@@ -34,7 +34,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
 
     key: Id
     serves: bool
-    "Whether others can reach it where they see it; if not, it belongs into no table."
+    "Whether others can reach it where this one sees it; if not, that place is for no table."
     seq: Number
     "Of its node record; 0 while it has none."
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dp2p.coordinator.discovery.contact import Contact, Place
+from dp2p.coordinator.discovery.contact import Contact, Place, Serving, is_v6
 from dp2p.coordinator.discovery.door import Door, Verdict
 from dp2p.coordinator.discovery.handshakes import (
     Half,
@@ -96,7 +96,8 @@ class Sessions:
         self._shaker = Shaker(identity, network, random_bytes, ephemeral)
         self._parser = Parser(self._shaker.own_keys)
         self._door = Door(limits, random_bytes)
-        self._hello = Hello(identity.public, serves=False, seq=0)
+        self._hellos: dict[bool, Hello] = {}
+        "By whether they go to an address of IPv6."
         self._numbered: dict[int, Session | Half | Pending] = {}
         "By the numbers that this node gave out, which packets to it name."
         self._pairs: dict[Contact, Pair] = {}
@@ -106,12 +107,14 @@ class Sessions:
         self._ephemerals: dict[bytes, int] = {}
         "Of message 1's that were answered, oldest first, and the half that each made."
         self._owed: list[Event] = []
+        self.say(Serving(), 0)
 
     # --- what the user of sessions does -------------------------------------------------------
 
-    def say(self, serves: bool, seq: int) -> None:
-        """What handshakes from now on say of this node."""
-        self._hello = Hello(self._hello.key, serves, seq)
+    def say(self, serves: Serving, seq: int) -> None:
+        """What handshakes from now on say of this node: to each by its family of addresses."""
+        key = self._shaker.public
+        self._hellos = {False: Hello(key, serves.v4, seq), True: Hello(key, serves.v6, seq)}
 
     def send(self, contact: Contact, body: bytes, now: float) -> list[Datagram]:
         """Say something to a contact, shaking hands first where that is needed.
@@ -221,7 +224,8 @@ class Sessions:
             self.counters.limited += 1
             return None
         try:
-            return self._shaker.open(contact, self._number(), self._hello, self._limits.retries)
+            hello = self._hellos[is_v6(contact.place)]
+            return self._shaker.open(contact, self._number(), hello, self._limits.retries)
         except TransportError:
             self.counters.identity += 1
             return None
@@ -289,8 +293,9 @@ class Sessions:
                 self.counters.cookies_sent += 1
                 return [(self._shaker.retry(packet, self._door.cookie(source, now)), source)]
         number = self._number()
+        hello = self._hellos[is_v6(source)]
         half = self._shaker.answer(
-            packet, source, number, self._hello, answers=self._limits.answers - 1, now=now
+            packet, source, number, hello, answers=self._limits.answers - 1, now=now
         )
         self.counters.answered += 1
         self._numbered[number] = half

@@ -30,7 +30,7 @@ from dp2p.coordinator.discovery.bucket import (
     worth,
 )
 from dp2p.coordinator.discovery.chance import Random, about
-from dp2p.coordinator.discovery.contact import ID_BITS, Contact, log_distance
+from dp2p.coordinator.discovery.contact import ID_BITS, Contact, is_v6, log_distance
 from dp2p.coordinator.discovery.schedule import Schedule
 
 __all__ = ["UNLIMITED", "BucketView", "Counters", "Entry", "NetworkLimits", "Table"]
@@ -152,6 +152,17 @@ class Table:
         if bucket is not None and entry is not None:
             self._drop(bucket, entry)
             self._fill(bucket)
+
+    def mute(self, contact: Contact) -> None:
+        """A contact does not serve by this family of addresses: it is kept by the other alone."""
+        bucket = self._places.get(contact.key)
+        entry = bucket.get(contact.key) if bucket else None
+        if entry is None:
+            return
+        if entry.elsewhere and is_v6(entry.elsewhere.place) == is_v6(contact.place):
+            entry.elsewhere = None
+        if is_v6(entry.contact.place) == is_v6(contact.place):
+            self.remove(contact.key)
 
     # --- what it is for ---
 

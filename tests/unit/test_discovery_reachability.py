@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from discovery_world import World, contact_of
 from dp2p.coordinator.discovery.actions import Action, PlaceAgreed, RecordSeen, Serves, Settings
-from dp2p.coordinator.discovery.contact import Contact, Place
-from dp2p.coordinator.discovery.messages import AskRecord, Ping, Pong, RecordIs, at
+from dp2p.coordinator.discovery.contact import Contact, Place, Serving
+from dp2p.coordinator.discovery.messages import (
+    Advertise,
+    Advertised,
+    AskRecord,
+    Ping,
+    Pong,
+    RecordIs,
+    at,
+    topic,
+)
 from dp2p.coordinator.discovery.reachability import (
     CONTACTS_ENOUGH,
     HOSTS_MAX,
@@ -14,12 +23,18 @@ from dp2p.coordinator.discovery.reachability import (
 )
 from lone_discovery import Lone, only, pong, sends
 
+TOPIC = topic("chat")
 INSIDE: Place = ("10.0.0.5", 4617)
 OUTSIDE: Place = ("198.51.100.9", 4617)
 HALF_MINUTES = int(TRIAL_S // 30) + 2
 
 
-def tried(rule: Reachability, contacts: int = CONTACTS_ENOUGH, now: float = 0.0) -> bool:
+ENOUGH = [contact_of(number) for number in range(CONTACTS_ENOUGH)]
+ENOUGH_V6 = [contact_of(number, f"2001:db8:{number + 1:x}::1") for number in range(CONTACTS_ENOUGH)]
+INSIDE_V6: Place = ("2001:db8::7", 4617)
+
+
+def tried(rule: Reachability, contacts: list[Contact] = ENOUGH, now: float = 0.0) -> bool:
     """Whether the trial's end changed anything."""
     return any(rule.look(contacts, now + 30.0 * turn) for turn in range(HALF_MINUTES))
 
@@ -34,8 +49,8 @@ def test_behind_a_nat_where_nobody_comes_it_does_not_serve() -> None:
 
 def test_not_before_the_trial_is_over_nor_with_few_contacts() -> None:
     rule = Reachability("auto", (INSIDE,))
-    assert not any(rule.look(CONTACTS_ENOUGH, now) for now in (0.0, TRIAL_S - 1.0))
-    assert not tried(Reachability("auto", (INSIDE,)), CONTACTS_ENOUGH - 1)
+    assert not any(rule.look(ENOUGH, now) for now in (0.0, TRIAL_S - 1.0))
+    assert not tried(Reachability("auto", (INSIDE,)), ENOUGH[1:])
 
 
 def test_somebody_who_comes_unasked_shows_that_it_can_be_reached() -> None:
@@ -63,11 +78,47 @@ def test_another_place_is_another_trial() -> None:
     assert tried(rule, now=10_000.0)
 
 
-def test_one_family_without_a_nat_is_enough() -> None:
-    rule = Reachability("auto", (INSIDE, ("2001:db8::7", 4617)))
-    rule.agreed(("2001:db8::7", 4617))
+def test_a_nat_of_one_family_is_none_of_the_other() -> None:
+    rule = Reachability("auto", (INSIDE, INSIDE_V6))
+    assert rule.serves == Serving(v4=True, v6=True)
+    rule.agreed(INSIDE_V6)
     rule.agreed(OUTSIDE)
-    assert not tried(rule)
+    assert not tried(rule, ENOUGH_V6)
+    assert tried(rule, [*ENOUGH, *ENOUGH_V6], 10_000.0)
+    assert rule.serves == Serving(v6=True)
+    assert not rule.came(contact_of(1, "2001:db8:1::1"))
+    assert rule.came(contact_of(1))
+    assert rule.serves == Serving(v4=True, v6=True)
+
+
+def test_a_family_without_a_socket_is_not_served() -> None:
+    rule = Reachability("always", (INSIDE,))
+    assert rule.serves == Serving(v4=True)
+    assert not rule.agreed(INSIDE_V6)
+
+
+def test_who_does_not_serve_by_one_family_stays_by_the_other() -> None:
+    """A contact that has a NAT for IPv4 alone; it is known by its IPv6."""
+    lone = Lone(places=(INSIDE, INSIDE_V6))
+    by_v6, by_v4 = contact_of(1, "2001:db8:1::1"), contact_of(1, "198.51.100.1")
+    lone.befriend([by_v6])
+    lone.meet(by_v4, serves=False)
+    assert lone.known() == [by_v6]
+    assert lone.asked(by_v4, Advertise(1, [TOPIC])) == [Advertised(1, [0])]
+    assert lone.asked(by_v6, Advertise(2, [TOPIC])) != [Advertised(2, [0])]
+    lone.meet(by_v6, serves=False)
+    assert lone.known() == []
+
+
+def test_a_contact_is_not_moved_to_where_it_does_not_serve() -> None:
+    lone = Lone(places=(INSIDE, INSIDE_V6))
+    by_v6, by_v4 = contact_of(1, "2001:db8:1::1"), contact_of(1, "198.51.100.1")
+    lone.befriend([by_v6])
+    table = lone.discovery.table
+    table.answered(by_v4, lone.now)
+    lone.meet(by_v4, serves=False)
+    table.failed(by_v6, lone.now)
+    assert [one.place for one in lone.known()] == [by_v6.place]
 
 
 def test_the_operator_decides_otherwise() -> None:
@@ -76,7 +127,7 @@ def test_the_operator_decides_otherwise() -> None:
         assert not tried(rule)
         assert not rule.came(contact_of(1))
         assert not rule.agreed(OUTSIDE)
-    assert (always.serves, never.serves) == (True, False)
+    assert (always.serves, never.serves) == (Serving(v4=True), Serving())
 
 
 def test_what_it_sent_to_is_bounded() -> None:
@@ -93,7 +144,7 @@ def test_in_a_network_those_behind_a_nat_leave_the_tables() -> None:
     for guest in guests:
         guest.do(guest.discovery.candidates([nodes[0].contact], world.now))
     world.run(TRIAL_S + 300.0)
-    assert [Serves(False)] * 3 == [
+    assert [Serves(Serving())] * 3 == [
         one for guest in guests for one in guest.seen if isinstance(one, Serves)
     ]
     assert not any(isinstance(one, Serves) for node in nodes for one in node.seen)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dp2p.coordinator.discovery import handshakes
-from dp2p.coordinator.discovery.contact import Contact
-from dp2p.coordinator.discovery.sessions import Established, Limits, Sizes, Unreachable
+from dp2p.coordinator.discovery.contact import Contact, Serving
+from dp2p.coordinator.discovery.sessions import Established, Hello, Limits, Sizes, Unreachable
 from packet_world import World, met, pair
 
 # --- a handshake ---
@@ -14,8 +14,8 @@ from packet_world import World, met, pair
 
 def test_the_first_body_shakes_hands_and_is_delivered() -> None:
     world, a, b = pair()
-    a.sessions.say(serves=True, seq=7)
-    b.sessions.say(serves=False, seq=9)
+    a.sessions.say(Serving(v4=True), seq=7)
+    b.sessions.say(Serving(), seq=9)
     a.send(b, b"hello")
     world.settle()
     (at_a,), (at_b, delivered) = a.events, b.events
@@ -28,6 +28,20 @@ def test_the_first_body_shakes_hands_and_is_delivered() -> None:
     assert b.bodies == [b"hello"]
     assert delivered is b.events[1]
     assert len(world.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("host", "serves"), [("192.0.2.1", False), ("2001:db8::1", True)], ids=["v4", "v6"]
+)
+def test_whether_a_node_serves_is_said_by_family(host: str, serves: bool) -> None:
+    """As it is behind a NAT for IPv4, or not; both when it begins and when it answers."""
+    world = World()
+    a, b = world.node("a", host, port=1), world.node("b", host, port=2)
+    for end in (a, b):
+        end.sessions.say(Serving(v6=True), seq=0)
+    a.send(b, b"x")
+    world.settle()
+    assert [end.established[0].hello.serves for end in (a, b)] == [serves, serves]
 
 
 def test_both_sides_go_on_without_another_handshake() -> None:
@@ -194,7 +208,7 @@ def test_too_many_handshakes_under_way() -> None:
 def test_a_key_that_is_not_proven() -> None:
     """The hello names a key that the static key does not belong to."""
     world, a, b = pair()
-    a.sessions._hello = type(a.sessions._hello)(b"\x07" * 32, True, 0)
+    a.sessions._hellos[False] = Hello(b"\x07" * 32, True, 0)
     a.send(b, b"x")
     world.settle()
     assert (b.sessions.counters.identity, b.sessions.counters.sent) == (1, 0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import wire_packets as wire
 from dp2p import keys, packets
 from dp2p.coordinator.discovery import session_types as types
-from dp2p.coordinator.discovery.contact import Contact
+from dp2p.coordinator.discovery.contact import Contact, Serving
 from dp2p.coordinator.discovery.sessions import Delivered, Established, Limits, Sessions
 from vectors.spec import ROOT, Script, read_vectors, table
 from wire_noise import Silence, ed25519_of, public_of
@@ -142,8 +142,8 @@ def test_the_code_makes_the_vectors() -> None:
             drawn(0, 0),
         ],
     )
-    i.say(serves=True, seq=7)
-    r.say(serves=False, seq=9)
+    i.say(Serving(v4=True), seq=7)
+    r.say(Serving(), seq=9)
     at_r, at_i = Contact(value("r-public"), R_PLACE), Contact(value("i-public"), I_PLACE)
     assert i.send(at_r, b"ping", 0.0) == [(value("first"), R_PLACE)]
     assert i.received(value("retry"), R_PLACE, 0.0) == ([(value("first-again"), R_PLACE)], [])
@@ -162,7 +162,7 @@ def test_the_code_makes_the_vectors() -> None:
 
 def test_a_cookie_comes_before_or_after() -> None:
     r = side("r", [value("r-index"), drawn(220, types.SECOND_LENGTHS[0]), value("nonce-2")])
-    r.say(serves=False, seq=9)
+    r.say(Serving(), seq=9)
     assert r.received(value("first-again"), I_PLACE, 0.0) == ([(value("second"), I_PLACE)], [])
 
 
