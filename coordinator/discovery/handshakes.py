@@ -169,6 +169,16 @@ class Shaker:
         )
         return Half(session, opening.hello, packet.ephemeral, opening.index, message, answers)
 
+    def check_key(self, half: Half) -> None:
+        """Whoever is kept must be one with whom others can shake hands.
+
+        Costs a DH, so it is for those alone who have shown where they are. Raises: Refusal.
+        """
+        try:
+            _static_public(half.hello.key)
+        except TransportError:
+            raise Refusal("identity") from None
+
     def second(self, half: Half) -> bytes:
         """The packet of message 2."""
         keys = self.keys_of(half.session.contact.key)

@@ -161,7 +161,7 @@ class Counters:
     malformed: int = 0
     "Genuine, but not to be read."
     identity: int = 0
-    "The key in a hello is not the one that was proven, or that was asked for."
+    "The key in a hello is not the one that was proven or asked for, or is none that nodes have."
     itself: int = 0
     "Handshakes of this node with its own key."
     unasked: int = 0

@@ -359,6 +359,8 @@ class Sessions:
         """
         session = half.session
         self._halves.remove(number)
+        del self._numbered[number]
+        self._shaker.check_key(half)
         self.counters.established_in += 1
         self._keep(number, session)
         datagrams: list[Datagram] = []

@@ -165,5 +165,5 @@ class Sockets:
 
 
 def _canonical(host: str) -> str:
-    """The operating system writes some IPv6 addresses in another way."""
-    return str(ipaddress.ip_address(host))
+    """The operating system writes IPv6 addresses that hold one of IPv4 in another way."""
+    return str(ipaddress.ip_address(host)) if "." in host else host

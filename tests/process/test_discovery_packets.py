@@ -6,6 +6,7 @@ The node under test answers to ``Sessions`` and ``Sockets``; who attacks it has 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import socket
 import time
@@ -13,11 +14,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dp2p import keys
 from dp2p.coordinator.discovery.contact import Contact, Place
 from dp2p.coordinator.discovery.sessions import Delivered, Established, Event, Limits, Sessions
-from dp2p.coordinator.discovery.udp import TURN_MAX, Sockets
+from dp2p.coordinator.discovery.udp import TURN_MAX, Sockets, _canonical
 
 PATIENCE_S = 10.0
 
@@ -275,6 +278,14 @@ async def test_an_answer_leaves_from_the_address_that_was_written_to(
         b.say(Contact(a.identity.public, (written_to, a.contact.place[1])), b"question")
         await until(lambda: b.bodies == [b"QUESTION"])
         assert not a.sockets.errors
+
+
+@given(st.lists(st.sampled_from([0, 1, 0x64, 0xFF9B, 0xFFFF]), min_size=8, max_size=8))
+def test_an_address_has_one_spelling(groups: list[int]) -> None:
+    """That which contacts in messages have, whatever the operating system writes."""
+    packed = b"".join(group.to_bytes(2, "big") for group in groups)
+    written = socket.inet_ntop(socket.AF_INET6, packed)
+    assert _canonical(written) == str(ipaddress.ip_address(packed))
 
 
 async def test_what_the_operating_system_refuses_is_counted() -> None:

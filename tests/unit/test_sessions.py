@@ -7,6 +7,7 @@ import pytest
 from dp2p.coordinator.discovery import handshakes
 from dp2p.coordinator.discovery.contact import Contact, Serving
 from dp2p.coordinator.discovery.sessions import Established, Hello, Limits, Sizes, Unreachable
+from dp2p.packets import Parser
 from packet_world import World, met, pair
 
 # --- a handshake ---
@@ -212,6 +213,28 @@ def test_a_key_that_is_not_proven() -> None:
     a.send(b, b"x")
     world.settle()
     assert (b.sessions.counters.identity, b.sessions.counters.sent) == (1, 0)
+
+
+def test_a_key_beside_the_main_subgroup() -> None:
+    """Its owner can prove it, but nobody could begin a handshake with it: it is a key of (x, y)
+    and the point of order 2, which is (-x, -y).
+    """
+    world, a, b = pair()
+    prime = 2**255 - 19
+    key = int.from_bytes(a.contact.key, "little")
+    x_is_odd, y = key >> 255, prime - key % 2**255
+    shaker = a.sessions._shaker
+    shaker.public = (y | (1 - x_is_odd) << 255).to_bytes(32, "little")
+    u = (1 + y) * pow(1 - y, -1, prime) % prime
+    shaker._static_public = u.to_bytes(32, "little")
+    a.sessions._parser = Parser(shaker.keys_of(shaker.public))
+    a.sessions.say(Serving(), 0)
+    a.send(b, b"x")
+    world.settle()
+    assert a.sessions.counters.established_out == 1
+    assert (b.sessions.counters.answered, b.sessions.counters.identity) == (1, 1)
+    assert b.events == []
+    assert b.sessions.sizes.halves == 0  # it costs the check once
 
 
 # --- losses ---
