@@ -121,6 +121,8 @@ class Sockets:
             way.out.sendmsg([data], way.source, 0, place)
         except OSError as error:
             self._count(error)
+            if way.source:
+                del self._heard[place]  # this machine may have lost that address
 
     def close(self) -> None:
         """Stop, once; what is not read yet is lost."""

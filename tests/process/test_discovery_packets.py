@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from dp2p import keys
 from dp2p.coordinator.discovery.contact import Contact, Place
 from dp2p.coordinator.discovery.sessions import Delivered, Established, Event, Limits, Sessions
-from dp2p.coordinator.discovery.udp import TURN_MAX, Sockets, _canonical
+from dp2p.coordinator.discovery.udp import INFO4, IP_PKTINFO, TURN_MAX, Sockets, Way, _canonical
 
 PATIENCE_S = 10.0
 
@@ -278,6 +278,24 @@ async def test_an_answer_leaves_from_the_address_that_was_written_to(
         b.say(Contact(a.identity.public, (written_to, a.contact.place[1])), b"question")
         await until(lambda: b.bodies == [b"QUESTION"])
         assert not a.sockets.errors
+
+
+async def test_an_address_that_this_machine_has_lost_is_sent_from_once() -> None:
+    sockets = Sockets([("0.0.0.0", 0)], lambda *_: None)  # noqa: S104
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+            plain.bind(("127.0.0.1", 0))
+            plain.settimeout(PATIENCE_S)
+            place = plain.getsockname()
+            info = INFO4.pack(0, socket.inet_aton("192.0.2.1"), bytes(4))
+            way = Way(sockets._sockets[0], [(socket.IPPROTO_IP, IP_PKTINFO, info)])
+            sockets._remember(place, way)
+            sockets.send((b"first", place))
+            sockets.send((b"second", place))
+            assert await asyncio.to_thread(plain.recv, 100) == b"second"
+            assert sockets.errors.total() == 1
+    finally:
+        sockets.close()
 
 
 @given(st.lists(st.sampled_from([0, 1, 0x64, 0xFF9B, 0xFFFF]), min_size=8, max_size=8))
