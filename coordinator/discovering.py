@@ -302,7 +302,9 @@ class Discovering:
         """Counters, for ``status``."""
         return {
             "contacts": self.contacts,
-            "serves": self._serves,
+            "serves": bool(self._serves),
+            "serves4": self._serves.v4,
+            "serves6": self._serves.v6,
             "discovery": self._discovery.counters.as_dict(),
             "table": asdict(self._discovery.table.counters),
             "sessions": {**asdict(self._sessions.counters), **asdict(self._sessions.sizes)},

@@ -281,7 +281,7 @@ async def test_an_answer_leaves_from_the_address_that_was_written_to(
 
 
 async def test_an_address_that_this_machine_has_lost_is_sent_from_once() -> None:
-    sockets = Sockets([("0.0.0.0", 0)], lambda *_: None)  # noqa: S104
+    sockets = Sockets([("0.0.0.0", 0)], lambda *_: None)
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
             plain.bind(("127.0.0.1", 0))

@@ -181,4 +181,5 @@ def test_what_is_shown_of_a_contact(world: World) -> None:
     assert describe(node.contact) == {**shown, "endpoint": "udp4://198.51.1.1:4617"}
     status = node.discovering.status()
     assert status["contacts"] == 4
+    assert [status[one] for one in ("serves", "serves4", "serves6")] == [True, True, False]
     assert status["sessions"]["delivered"] > 0
