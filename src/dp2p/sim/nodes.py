@@ -118,7 +118,7 @@ class Node:
     # --- what the network says ---
 
     def hello(self) -> Hello:
-        return Hello(self.discovery.serves, self.discovery.seq)
+        return Hello(self.discovery.serves.at(self.contact.place), self.discovery.seq)
 
     def established(
         self, contact: Contact, hello: Hello, initiated: bool, seen: Place | None
