@@ -2,7 +2,8 @@
 
 A request is sent once, and once more when it stays unanswered; before that the session is doubted,
 since the other node may have lost it. A request that has to wait for a session first waits for the
-sessions' verdict, and its time begins when the session stands.
+sessions' verdict, and its time begins when the session stands. That happens once for each attempt:
+who keeps making sessions and says nothing else holds no request up.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class _Waiting:
     sent_at: float
     due: float
     "When to try again, or to give up."
+    shaking: bool
+    "It waits for a session, in which it is sent."
     retried: bool = False
     parts: dict[int, Answer] = field(default_factory=dict)
     of: int = 0
@@ -103,8 +106,9 @@ class Requests:
         while number in self._waiting:
             number = self._random.getrandbits(63)
         request = make(number)
-        wait = self._round_trip.timeout_s if contact in self._sessions else HANDSHAKE_S
-        one = self._waiting[number] = _Waiting(contact, request, then, now, now + wait)
+        shaking = contact not in self._sessions
+        wait = HANDSHAKE_S if shaking else self._round_trip.timeout_s
+        one = self._waiting[number] = _Waiting(contact, request, then, now, now + wait, shaking)
         self._of.setdefault(contact, []).append(one)
         heapq.heappush(self._due, (one.due, number))
         self._counters.requests += 1
@@ -117,6 +121,9 @@ class Requests:
         if len(self._sessions) > SESSIONS_MAX:
             del self._sessions[next(iter(self._sessions))]
         for one in self._of.get(contact, ()):
+            if not one.shaking:
+                continue
+            one.shaking = False
             one.sent_at, one.due = now, now + self._round_trip.timeout_s
             heapq.heappush(self._due, (one.due, one.request.id))
 
@@ -167,7 +174,8 @@ class Requests:
             return self._give_up(one, now)
         self._sessions.pop(one.contact)
         self._counters.retries += 1
-        one.retried, one.due = True, now + HANDSHAKE_S
+        one.retried = one.shaking = True
+        one.due = now + HANDSHAKE_S
         heapq.heappush(self._due, (one.due, one.request.id))
         return [Doubt(one.contact), Send(one.contact, one.request)]
 

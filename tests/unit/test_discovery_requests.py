@@ -159,6 +159,18 @@ def test_without_a_session_a_request_waits_for_it() -> None:
     assert [type(one) for one in desk.requests.run(HANDSHAKE_S + TIMEOUT_MAX_S)] == [Doubt, Send]
 
 
+def test_who_keeps_making_sessions_and_says_nothing_holds_no_request_up() -> None:
+    desk = Desk()
+    desk.ask()
+    now = 0.0
+    while not desk.ended and now < 60.0:
+        desk.requests.established(ONE, now)
+        now += TIMEOUT_MIN_S / 2
+        desk.requests.run(now)
+    assert desk.ended == [[]]
+    assert now <= 2 * (HANDSHAKE_S + TIMEOUT_MAX_S)
+
+
 def test_who_cannot_be_reached_fails_at_once_and_no_other() -> None:
     desk = Desk()
     for contact in (ONE, OTHER, ONE):
