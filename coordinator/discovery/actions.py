@@ -144,6 +144,8 @@ class Counters:
     limited_network: int = 0
     limited_all: int = 0
     lookups: int = 0
+    lookups_cut: int = 0
+    "Ended when their time was over, with what they had."
     searches: int = 0
     busy: int = 0
     "Lookups, searches and questions that were refused."

@@ -170,14 +170,16 @@ class Requests:
         if one.parts:
             self._counters.incomplete += 1
             return self._end(one, now)
-        if one.retried or one.contact not in self._sessions:
+        if one.retried or one.shaking:
             return self._give_up(one, now)
-        self._sessions.pop(one.contact)
+        doubted = one.contact not in self._sessions  # for another request, just now
+        self._sessions.pop(one.contact, None)
         self._counters.retries += 1
         one.retried = one.shaking = True
         one.due = now + HANDSHAKE_S
         heapq.heappush(self._due, (one.due, one.request.id))
-        return [Doubt(one.contact), Send(one.contact, one.request)]
+        again = Send(one.contact, one.request)
+        return [again] if doubted else [Doubt(one.contact), again]
 
     def _give_up(self, one: _Waiting, now: float) -> list[Action]:
         one.parts.clear()

@@ -204,6 +204,7 @@ class Discovery:
     def run(self, now: float) -> list[Action]:
         """Do what is due."""
         actions = self._asking.requests.run(now)
+        actions += self._walks.run(now)
         actions += self._tending.run(now)
         actions += self._advertising.run(now, serves=bool(self.serves))
         if now >= self._reachability.next_deadline() and self._reachability.look(
@@ -219,6 +220,7 @@ class Discovery:
         """When ``run`` is to be called, at the latest (s)."""
         return min(
             self._asking.requests.next_deadline(),
+            self._walks.next_deadline(),
             self._tending.next_deadline(),
             self._advertising.next_deadline(serves=bool(self.serves)),
             self._reachability.next_deadline(),

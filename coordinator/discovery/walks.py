@@ -1,7 +1,8 @@
 """Lookups under way: each asks, hears, asks closer ones, and ends.
 
 Source: docs/spec/discovery.md, "Lookups". Those that others wait for are bounded and queue; those
-of discovery itself run beside them, a few at a time, so that neither starves the other.
+of discovery itself run beside them, a few at a time, so that neither starves the other. Each has
+so much time: who answers late, or names the dead, keeps nobody's turn.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ RUNNING_MAX = 32
 QUEUE_MAX = 256
 WANTED = 16  # contacts, in a result; k
 STARTS = 64  # more than the table takes of two networks, so that they cannot be all
+LASTS_S = 60.0  # a lookup, at most; then it ends with what it has
 
 Ended = Callable[[Result, float], list[Action]]
 Heard = Callable[[Contact, list[Answer], float], list[Action]]
@@ -35,7 +37,9 @@ class Walk:
     heard: Heard | None
     "Hears the answers as they come."
     ended: Ended
-    began_at: float
+    asked_at: float
+    "When it was wished for; it may have waited."
+    ends_at: float
     foreground: bool
     stopped: bool = False
     "Enough was found, or it has ended."
@@ -59,10 +63,24 @@ class Walks:
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
         self._queue: deque[tuple[Wish, float]] = deque()
-        self._running = 0
+        self._foreground = 0
+        self._running: dict[Walk, None] = {}
+        "Of both kinds; which began first is to end first."
 
     def __len__(self) -> int:
-        return self._running + len(self._queue)
+        return self._foreground + len(self._queue)
+
+    def run(self, now: float) -> list[Action]:
+        """End those that have had their time."""
+        actions: list[Action] = []
+        while self._running and (walk := next(iter(self._running))).ends_at <= now:
+            self._asking.counters.lookups_cut += 1
+            actions += self.stop(walk, now)
+        return actions
+
+    def next_deadline(self) -> float:
+        """When ``run`` has something to do; infinity when no lookup is under way."""
+        return next((walk.ends_at for walk in self._running), float("inf"))
 
     def begin(self, wish: Wish, now: float) -> tuple[Walk, list[Action]]:
         """A lookup of discovery's own, at once."""
@@ -80,7 +98,7 @@ class Walks:
         if len(self._queue) >= QUEUE_MAX:
             self._asking.counters.busy += 1
             raise DiscoveryBusy(
-                f"lookup: {self._running} are under way and {QUEUE_MAX} wait, which is the most"
+                f"lookup: {self._foreground} are under way and {QUEUE_MAX} wait, which is the most"
             )
 
     def go_on(self, walk: Walk, now: float) -> list[Action]:
@@ -102,29 +120,30 @@ class Walks:
         if walk.stopped:
             return []
         walk.stopped = True
+        self._running.pop(walk, None)
         lookup = walk.lookup
         result = Result(
             contacts=tuple(lookup.result()),
             hops=lookup.hops,
             asked=lookup.asked,
             failed=lookup.failures,
-            seconds=now - walk.began_at,
+            seconds=now - walk.asked_at,
         )
         actions = walk.ended(result, now)
         if walk.foreground:
-            self._running -= 1
+            self._foreground -= 1
             actions += self._from_queue(now)
         return actions
 
     def _from_queue(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while self._queue and self._running < RUNNING_MAX:
+        while self._queue and self._foreground < RUNNING_MAX:
             wish, asked_at = self._queue.popleft()
-            self._running += 1
+            self._foreground += 1
             actions += self.go_on(self._walk(wish, asked_at, now, foreground=True), now)
         return actions
 
-    def _walk(self, wish: Wish, began_at: float, now: float, *, foreground: bool) -> Walk:
+    def _walk(self, wish: Wish, asked_at: float, now: float, *, foreground: bool) -> Walk:
         asking, target = self._asking, wish.target.to_bytes(ID_BITS // 8, "big")
         asking.counters.lookups += 1
         lookup = Lookup(
@@ -136,16 +155,19 @@ class Walks:
             limits=asking.settings.limits,
             random=asking.random,
         )
-        return Walk(
+        walk = Walk(
             lookup,
             (lambda number: FindProtocol(number, target))
             if wish.protocol
             else (lambda number: Find(number, target)),
             wish.heard,
             wish.ended,
-            began_at,
+            asked_at,
+            now + LASTS_S,
             foreground,
         )
+        self._running[walk] = None
+        return walk
 
     def _heard(
         self, walk: Walk, contact: Contact, answers: list[Answer], now: float

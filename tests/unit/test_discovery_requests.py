@@ -139,6 +139,16 @@ def test_a_request_is_sent_again_once_after_a_doubt() -> None:
     assert (desk.counters.retries, desk.counters.failures) == (1, 1)
 
 
+def test_requests_in_one_lost_session_are_all_sent_again_after_one_doubt() -> None:
+    desk = Desk()
+    desk.requests.established(ONE, 0.0)
+    numbers = [desk.ask(), desk.ask()]
+    actions = desk.requests.run(TIMEOUT_MAX_S)
+    assert [one for one in actions if isinstance(one, Doubt)] == [Doubt(ONE)]
+    assert [one.message.id for one in actions if isinstance(one, Send)] == numbers
+    assert desk.ended == []
+
+
 def test_the_answer_to_the_first_attempt_counts_after_the_second() -> None:
     desk = Desk()
     desk.requests.established(ONE, 0.0)
