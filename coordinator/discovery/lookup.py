@@ -35,6 +35,7 @@ NAMED_MAX = 64  # of one answer; as many as all its parts have
 NODES_MAX = 8  # times k, known on a path; the farthest are forgotten
 ASKED_MAX = 8  # times k on a path; then it ends, whoever is still named
 PLACES_MAX = 4  # of one key
+NETWORK_ASKED = 4  # of one IP network on a path, beside the target itself
 CREDIT = 4  # contacts that do not answer, beyond those that do, and who named them is passed over
 
 
@@ -85,6 +86,8 @@ class _Path:
     "The same."
     asked: int = 0
     under_way: int = 0
+    of_network: Counter[str] = field(default_factory=Counter)
+    "How many were asked, whatever came of it."
 
     def add(self, node: _Node) -> None:
         """Puts a node in its place, if it is not there."""
@@ -155,6 +158,8 @@ class Lookup:
                 node.state, node.path = State.ASKED, path
                 path.under_way += 1
                 path.asked += 1
+                if node.network is not None:
+                    path.of_network[node.network] += 1
                 found.append(node.contact)
         self.asked += len(found)
         return found
@@ -269,7 +274,9 @@ class Lookup:
         crowd: Counter[str] = Counter()
         for node in path.nodes:
             waiting = node.state is State.WAITING
-            if (waiting and node.doubtful) or not self._has_room(node, crowd):
+            if waiting and (node.doubtful or not _has_turns(path, node)):
+                continue
+            if not self._has_room(node, crowd):
                 continue
             if waiting:
                 return node
@@ -292,6 +299,15 @@ class Lookup:
     def _goes_on(self, path: _Path) -> bool:
         """Whether somebody is under way, or to be asked."""
         return path.under_way > 0 or self._next(path) is not None
+
+
+def _has_turns(path: _Path, node: _Node) -> bool:
+    """Whether one more of a node's network may be asked on a path: many who name places of a
+    stranger do not have this node knock there for long.
+    """
+    return (
+        not node.distance or node.network is None or path.of_network[node.network] < NETWORK_ASKED
+    )
 
 
 def _distance(node: _Node) -> int:

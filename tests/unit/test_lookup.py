@@ -237,3 +237,28 @@ def test_a_network_has_two_places_among_the_closest(host: str, of_crowd: int, pa
     if of_crowd < K:
         assert search.result()[of_crowd:] == others[: K - of_crowd]
         assert len(asked) < 3 * K
+
+
+@pytest.mark.parametrize("paths", [1, 8])
+def test_few_are_sent_to_a_stranger(paths: int) -> None:
+    """Liars in many networks who know each other, and otherwise name only a victim's places."""
+    liars = [contact(number) for number in range(1, 400)]
+    victims = [contact(number, ("203.0.113.4", 1 + number % 60000)) for number in range(4000, 6000)]
+    random = Random(1)
+
+    def answers(asked: Contact, _target: int) -> list[Contact] | None:
+        if asked.place[0] == "203.0.113.4":
+            return None
+        return [*random.sample(liars, 8), *random.sample(victims, 8)]
+
+    search = Lookup(
+        0,
+        liars[:16],
+        own=OWN,
+        paths=paths,
+        limits=NetworkLimits(),
+        random=Random(1),
+    )
+    asked = run(search, answers, Random(1))
+    knocks = [one for one in asked if one.place[0] == "203.0.113.4"]
+    assert 0 < len(knocks) <= paths * module.NETWORK_ASKED
