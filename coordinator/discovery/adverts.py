@@ -3,7 +3,8 @@
 Source: docs/spec/discovery.md, "Search by protocol". Nobody is pushed out by who comes later: when
 room gets scarce adverts live shorter, and when it is out new ones are refused. So a flood of them
 costs others nothing that they have. A contact, and a network, has so many in all, and a network so
-many of a topic.
+many of a topic. A network's share shrinks with the room that is left, so that a few with as many as
+they may have leave room for others.
 
 Pure; ``now`` is monotonic (s).
 """
@@ -20,6 +21,7 @@ from dp2p.networks import is_local
 
 _Name = TypeVar("_Name", bytes, str)
 
+SHARE = 0.25  # of the room that is left, for one network; Choudhury and Hahne, dynamic thresholds
 _SLACK = 64  # outdated places in the queue that are put up with
 
 
@@ -32,7 +34,7 @@ class AdvertLimits:
     contact: int = 256
     "Topics of one contact; a node has up to 250 protocols."
     network: int = 512
-    "Adverts from one IP network (a /24 or a /48), of whatever topic."
+    "Adverts from one IP network (a /24 or a /48), of whatever topic, while there is room."
     network_topic: int = 3
     "Of one topic."
     local: bool = False
@@ -74,7 +76,8 @@ class Adverts:
         before = self._topics.get(topic, {}).get(contact.key)
         if before:
             self._remove(topic, contact.key)
-        seconds = self._granted(topic, contact)
+        renews = before is not None and before.contact.network == contact.network
+        seconds = self._granted(topic, contact, renews=renews)
         if not seconds:
             self.refused += 1
             return 0
@@ -110,25 +113,28 @@ class Adverts:
         """When ``expire`` may have something to do; infinity when there is nothing."""
         return self._queue[0][0] if self._queue else float("inf")
 
-    def _granted(self, topic: bytes, contact: Contact) -> float:
+    def _granted(self, topic: bytes, contact: Contact, *, renews: bool) -> float:
         """How long one more advert may live (s): less, the less room there is; 0 without room."""
         limits = self._limits
         adverts = self._topics.get(topic, {})
         if self._of_contact.get(contact.key, 0) >= limits.contact:
             return 0.0
-        if self._crowded(adverts, contact) and (limits.local or not is_local(contact.place[0])):
-            return 0.0
+        if limits.local or not is_local(contact.place[0]):
+            taken = self._of_network.get(contact.network, 0)
+            if self._crowded(adverts, contact, taken):
+                return 0.0
+            if not renews and taken > SHARE * (limits.all - self._size):
+                return 0.0
         used = max(self._size / limits.all, len(adverts) / limits.topic)
         if used >= 1.0:
             return 0.0
         scarcity = max(0.0, 2.0 * used - 1.0)  # of the second half
         return limits.lifetime_s - scarcity * (limits.lifetime_s - limits.lifetime_min_s)
 
-    def _crowded(self, adverts: dict[bytes, _Advert], contact: Contact) -> bool:
-        network = contact.network
-        if self._of_network.get(network, 0) >= self._limits.network:
+    def _crowded(self, adverts: dict[bytes, _Advert], contact: Contact, taken: int) -> bool:
+        if taken >= self._limits.network:
             return True
-        beside = sum(one.contact.network == network for one in adverts.values())
+        beside = sum(one.contact.network == contact.network for one in adverts.values())
         return beside >= self._limits.network_topic
 
     def _add(self, topic: bytes, advert: _Advert) -> None:

@@ -84,6 +84,31 @@ def test_a_network_and_a_contact_have_so_many_in_all() -> None:
     assert [bool(one) for one in granted] == [True, True, False, True, True, False]
 
 
+def test_eight_networks_that_take_all_they_can_leave_room_for_others() -> None:
+    adverts, limits = Adverts(), AdvertLimits()
+    flood = [contact(number, (f"198.51.{number // 2}.4", number + 1)) for number in range(16)]
+    for number in range(limits.contact):
+        for one in flood:
+            adverts.put(key(1000 + 16 * number + int.from_bytes(one.key, "big")), one, NOW)
+    assert len(adverts) < 3 * limits.all / 4
+    assert adverts.put(TOPIC, contact(500), NOW) >= 1000
+    many = [adverts.put(key(number), contact(501), NOW) for number in range(250)]
+    assert all(many)
+    later = [adverts.put(key(number), contact(501), NOW + 60) for number in range(250)]
+    assert all(later)
+
+
+def test_what_a_network_has_can_be_renewed_when_there_would_be_no_more_for_it() -> None:
+    adverts = Adverts(AdvertLimits(all=100))
+    mine = crowd(22)
+    granted = [adverts.put(key(number), one, NOW) for number, one in enumerate(mine)]
+    assert [bool(one) for one in granted] == [True] * 21 + [False]
+    for number in range(100, 170):
+        adverts.put(key(number), contact(number), NOW)
+    assert all(adverts.put(key(number), one, NOW) for number, one in enumerate(mine[:21]))
+    assert not adverts.put(key(21), mine[21], NOW)
+
+
 def test_networks_of_this_site_are_limited_when_that_is_wanted() -> None:
     for local, most in ((False, 10), (True, 3)):
         adverts = Adverts(AdvertLimits(local=local))
