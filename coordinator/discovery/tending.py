@@ -33,8 +33,8 @@ class Tending:
         self._asking = asking
         self._walks = walks
         self._candidates: deque[Contact] = deque()
-        self._waiting: set[bytes] = set()
-        "Keys of candidates that wait or are being asked."
+        self._waiting: set[Contact] = set()
+        "Those that wait or are being asked; whoever names a key at a false place delays no other."
         self._checking = 0
         self._probing = 0
         self._walking = 0
@@ -55,12 +55,12 @@ class Tending:
         for one in contacts:
             if self._asking.is_own(one) or not self._asking.is_reachable(one):
                 continue
-            if one.key in self._waiting:
+            if one in self._waiting:
                 continue
             if len(self._waiting) >= CANDIDATES_MAX:
                 self._asking.counters.candidates_dropped += 1
                 continue
-            self._waiting.add(one.key)
+            self._waiting.add(one)
             self._candidates.append(one)
         return self._check_candidates(now)
 
@@ -99,7 +99,7 @@ class Tending:
 
     def _checked(self, contact: Contact, _answers: list[Answer], now: float) -> list[Action]:
         self._checking -= 1
-        self._waiting.discard(contact.key)
+        self._waiting.discard(contact)
         return self._check_candidates(now)
 
     def _probe(self, now: float) -> list[Action]:

@@ -32,3 +32,10 @@ def test_who_answers_late_and_names_many_ends_with_the_lookup() -> None:
     assert lone.now - began <= LASTS_S + 10.0
     assert lone.discovery.counters.lookups_cut > 0
     assert lone.discovery.sizes()["lookups"] == 0
+
+
+def test_a_candidate_at_a_false_place_does_not_keep_the_true_one_waiting() -> None:
+    lone = Lone()
+    true, false = contact_of(1), contact_of(1, "198.51.100.4")
+    asked = sends(lone.discovery.candidates([false, true], lone.now))
+    assert [one.contact for one in asked] == [false, true]
