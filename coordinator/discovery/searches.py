@@ -1,7 +1,8 @@
 """Searches by protocol: who serves it, as those near its identifier were told.
 
-A provider in an answer is a claim. Each is asked for its record before it counts, and those that
-different contacts named are taken in turn, so that one who names many cannot crowd out the others.
+A provider in an answer is a claim. Each is asked for its record before it counts. Those that
+different networks named are taken in turn, so that nobody crowds out the others by naming many, nor
+by having many names himself; and of one network so many count as may advertise at one contact.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dp2p.coordinator.discovery.actions import (
     Result,
     Token,
 )
+from dp2p.coordinator.discovery.adverts import LIMITS
 from dp2p.coordinator.discovery.asking import Asking
 from dp2p.coordinator.discovery.contact import Contact
 from dp2p.coordinator.discovery.messages import Answer, AskRecord, RecordIs
@@ -26,7 +28,9 @@ from dp2p.coordinator.discovery.walks import Walk, Walks, Wish
 SEARCHES_MAX = 64
 CHECKS_AT_ONCE = 4
 CHECKS_EACH = 4  # for each provider that is wanted: as many may turn out to be gone, or lies
-TELLERS_MAX = 64  # whose claims are kept
+TELLERS_MAX = 64  # networks whose claims are kept
+CLAIMS_MAX = 64  # of each
+FOUND_OF_NETWORK = LIMITS.network_topic
 
 
 @dataclass(slots=True, eq=False)
@@ -35,9 +39,10 @@ class _Search:
     wanted: int
     walk: Walk | None = None
     "None until it begins."
-    claims: dict[bytes, deque[Contact]] = field(default_factory=dict)
-    "By the key of who named them; whose turn it is stands first."
-    named: set[bytes] = field(default_factory=set)
+    claims: dict[str, deque[Contact]] = field(default_factory=dict)
+    "By the network, or key, of who named them; whose turn it is stands first."
+    named: set[Contact] = field(default_factory=set)
+    "A key may be named at a false place before it is at the true one."
     found: list[Contact] = field(default_factory=list)
     checking: int = 0
     checked: int = 0
@@ -88,10 +93,14 @@ class Searches:
     def _claimed(
         self, search: _Search, teller: Contact, providers: Iterable[Contact], now: float
     ) -> list[Action]:
-        new = [one for one in providers if one.key not in search.named]
-        if new and len(search.claims) < TELLERS_MAX:
-            search.named.update(one.key for one in new)
-            search.claims.setdefault(teller.key, deque()).extend(new)
+        name = self._asking.counted(teller) or teller.key.hex()
+        claims = search.claims.get(name, deque())
+        if name in search.claims or len(search.claims) < TELLERS_MAX:
+            new = [one for one in providers if one not in search.named]
+            claims += new[: CLAIMS_MAX - len(claims)]
+            search.named.update(claims)
+        if claims:
+            search.claims[name] = claims
         return self._check(search, now)
 
     def _check(self, search: _Search, now: float) -> list[Action]:
@@ -103,6 +112,8 @@ class Searches:
             provider = claims.popleft()
             if claims:
                 search.claims[teller] = claims
+            if not self._counts(search, provider):
+                continue
             search.checking += 1
             search.checked += 1
             actions += self._asking.ask(
@@ -117,11 +128,17 @@ class Searches:
         search.checking -= 1
         if search.ended:
             return actions
-        for answer in answers:
+        for answer in answers if self._counts(search, provider) else []:
             search.found.append(provider)
             if isinstance(answer, RecordIs) and answer.record:
                 actions.append(RecordSeen(provider, answer.record))
         return actions + self._check(search, now) + self._settle(search, now)
+
+    def _counts(self, search: _Search, provider: Contact) -> bool:
+        """Whether it would be found if it answered: it is not yet, and its network has room."""
+        network = self._asking.counted(provider)
+        beside = sum(network is not None and one.network == network for one in search.found)
+        return beside < FOUND_OF_NETWORK and all(one.key != provider.key for one in search.found)
 
     def _walked(self, search: _Search, _result: Result, now: float) -> list[Action]:
         return self._settle(search, now)

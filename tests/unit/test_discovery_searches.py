@@ -22,7 +22,12 @@ from dp2p.coordinator.discovery.messages import (
     RecordIs,
     named,
 )
-from dp2p.coordinator.discovery.searches import CHECKS_AT_ONCE, CHECKS_EACH, SEARCHES_MAX
+from dp2p.coordinator.discovery.searches import (
+    CHECKS_AT_ONCE,
+    CHECKS_EACH,
+    FOUND_OF_NETWORK,
+    SEARCHES_MAX,
+)
 from lone_discovery import Lone, only, sends
 
 GRANTED_S = AdvertLimits().lifetime_s
@@ -207,6 +212,52 @@ def test_who_names_many_does_not_crowd_out_who_names_one() -> None:
         for one in sends(lone.discovery.unreachable(contact, lone.now))
     ]
     assert provider in following
+
+
+def test_many_names_in_one_network_have_one_turn_together() -> None:
+    lone = Lone()
+    liars = [contact_of(one, f"198.51.100.{one}") for one in range(1, 3)]
+    honest, provider = contact_of(3), contact_of(4)
+    asked = begun(lone, [*liars, honest])
+    told = [
+        lone.hear(liar, Providers(asked[liar].id, 0, 1, lies(16, 100 * number), []))
+        for number, liar in enumerate(liars, 1)
+    ]
+    lied = [one.contact for one in sends(told[0]) if isinstance(one.message, AskRecord)]
+    lone.hear(honest, Providers(asked[honest].id, 0, 1, [named(provider)], []))
+    following = [
+        one.contact
+        for contact in lied[:2]
+        for one in sends(lone.discovery.unreachable(contact, lone.now))
+    ]
+    assert provider in following
+
+
+def test_a_provider_named_at_a_false_place_first_is_found_at_the_true_one() -> None:
+    lone = Lone()
+    liar, honest, provider = contact_of(1), contact_of(2), contact_of(3)
+    false = contact_of(3, "198.51.100.4")
+    asked = begun(lone, [liar, honest], 1)
+    lone.hear(liar, Providers(asked[liar].id, 0, 1, [named(false)], []))
+    actions = lone.hear(honest, Providers(asked[honest].id, 0, 1, [named(provider)], []))
+    question = next(one for one in sends(actions) if one.contact == provider)
+    lone.meet(provider, came=False)
+    done = only(lone.hear(provider, RecordIs(question.message.id, b"")), Found)
+    assert done.contacts == (provider,)
+
+
+def test_of_one_network_three_are_found() -> None:
+    lone = Lone()
+    friend = contact_of(1)
+    crowd = [contact_of(one, f"198.51.100.{one}") for one in range(10, 16)]
+    asked = begun(lone, [friend], 6)
+    actions = lone.hear(friend, Providers(asked[friend].id, 0, 1, list(map(named, crowd)), []))
+    while questions := [one for one in sends(actions) if isinstance(one.message, AskRecord)]:
+        actions = []
+        for one in questions:
+            lone.meet(one.contact, came=False)
+            actions += lone.hear(one.contact, RecordIs(one.message.id, b""))
+    assert len(only(actions, Found).contacts) == FOUND_OF_NETWORK
 
 
 def test_lies_are_checked_only_so_often() -> None:
