@@ -37,7 +37,9 @@ EACH = 64, 0.1
 NETWORK = 256, 0.02
 "Of one IP network, unless it is of this site."
 ALL = 2048, 0.001
-"Of all together."
+"Of all together, but for contacts in the table."
+KNOWN = 2048, 0.001
+"Of these together: a flood from many networks must not make this node seem dead to those it knows."
 NO_BOUND = 1, 0.0
 SPARE = 64  # contacts looked at when some of the closest may not be told
 NAMED_BYTES = 56  # of the largest contact on the wire
@@ -53,6 +55,7 @@ class Answering:
         self._by_contact = Shares(EACH, NO_BOUND)
         self._by_network = Shares(NETWORK, NO_BOUND)
         self._all = Allowance(*ALL)
+        self._known = Allowance(*KNOWN)
         self.record = b""
         "This node's signed record; empty while it has none."
 
@@ -65,7 +68,8 @@ class Answering:
 
     def _allowed(self, asker: Contact, now: float) -> bool:
         counters = self._asking.counters
-        if self._all.next_at() > now:
+        together = self._known if asker in self._asking.table else self._all
+        if together.next_at() > now:
             counters.limited_all += 1
             return False
         if not self._by_contact.take(asker.key.hex(), now):
@@ -74,7 +78,7 @@ class Answering:
         if not self._by_network.take(self._asking.counted(asker), now):
             counters.limited_network += 1
             return False
-        return self._all.take(now)
+        return together.take(now)
 
     def _answer(self, asker: Contact, request: Request, now: float) -> list[Answer]:
         number = request.id

@@ -78,6 +78,12 @@ class Table:
         """Entries; replacements do not count."""
         return self._size
 
+    def __contains__(self, contact: Contact) -> bool:
+        """Whether a contact is an entry, at this place."""
+        bucket = self._places.get(contact.key)
+        entry = bucket.entries.get(contact.key) if bucket else None
+        return entry is not None and entry.contact == contact
+
     # --- what this node meets with ---
 
     def seen(self, contact: Contact, now: float) -> None:

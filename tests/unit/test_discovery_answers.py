@@ -209,6 +209,15 @@ def test_all_together_have_so_many_requests() -> None:
     assert lone.discovery.counters.limited_all == 100
 
 
+def test_a_flood_of_strangers_leaves_answers_for_those_in_the_table() -> None:
+    lone = Lone()
+    friend, elsewhere = contact_of(1), contact_of(1, "198.51.100.4")
+    lone.befriend([friend])
+    assert served(lone, [contact_of(one) for one in range(1000, 1000 + ALL[0])], 1) == ALL[0]
+    assert served(lone, [contact_of(2), elsewhere], 1) == 0
+    assert served(lone, [friend], EACH[0] + 1) == EACH[0]
+
+
 @given(st.lists(st.integers(1, 2**32 - 1), max_size=40, unique=True))
 def test_an_answer_is_never_beyond_its_bounds(addresses: list[int]) -> None:
     lone = Lone()
