@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dp2p.coordinator.discovery.contact import Contact, Place, Serving, is_v6
+from dp2p.networks import is_local
 
 TRIAL_S = 600.0
 CONTACTS_ENOUGH = 8  # to expect that somebody would have come
@@ -24,8 +25,10 @@ class Family:
     """What is known of one family of addresses."""
 
     serves: bool
+    seen: str | None = None
+    "The address of this node that contacts agree on."
     direct: bool = False
-    "Packets leave with an address of this node's own: there is no NAT."
+    "It is one of this node's own: there is no NAT."
     trial_since: float | None = None
 
 
@@ -65,7 +68,7 @@ class Reachability:
     def came(self, contact: Contact) -> bool:
         """A contact has come by itself and proven its address. Whether that changes ``serves``."""
         family = self._judged(contact.place)
-        if family is None or contact.place[0] in self._sent_to:
+        if family is None or contact.place[0] in self._sent_to or _is_inside(contact, family):
             return False
         return _begin_again(family)
 
@@ -77,6 +80,7 @@ class Reachability:
         family = self._judged(place)
         if family is None:
             return False
+        family.seen = place[0]
         family.direct = place[0] in self._own_hosts
         return _begin_again(family)
 
@@ -97,6 +101,11 @@ class Reachability:
 
     def _tries(self, family: Family) -> bool:
         return self._auto and family.serves and not family.direct
+
+
+def _is_inside(contact: Contact, family: Family) -> bool:
+    """Whether a contact is on this side of the NAT: that it came says nothing of others."""
+    return is_local(contact.place[0]) and family.seen is not None and not is_local(family.seen)
 
 
 def _begin_again(family: Family) -> bool:

@@ -63,6 +63,19 @@ def test_somebody_who_comes_unasked_shows_that_it_can_be_reached() -> None:
     assert not rule.came(contact_of(3))
 
 
+def test_who_comes_from_this_side_of_the_nat_shows_nothing() -> None:
+    rule = Reachability("auto", (INSIDE,))
+    assert tried(rule)
+    assert rule.agreed(OUTSIDE)
+    assert tried(rule, now=10_000.0)
+    assert not rule.came(contact_of(1, "10.0.0.9"))
+    assert rule.came(contact_of(2))
+    site = Reachability("auto", (INSIDE,))
+    site.agreed(("10.9.9.9", 4617))
+    assert tried(site)
+    assert site.came(contact_of(1, "10.0.0.9"))
+
+
 def test_it_serves_where_it_is_seen_at_an_address_of_its_own() -> None:
     rule = Reachability("auto", (INSIDE,))
     rule.agreed((INSIDE[0], 999))
