@@ -190,7 +190,11 @@ class Table:
         return found
 
     def contacts(self) -> list[Contact]:
-        """All entries, the nearest buckets first."""
+        """All entries, the nearest buckets first.
+
+        Who remembers some over a restart draws them from all: nodes that start together with
+        their nearest only find each other in parts that never meet.
+        """
         return [entry.contact for entry in self._entries()]
 
     def buckets(self) -> list[BucketView]:

@@ -84,6 +84,19 @@ def test_who_is_started_again_is_back_through_what_it_remembers() -> None:
     assert found(world, nodes[15], lost.contact.id)
 
 
+def test_when_all_are_started_again_at_once_each_finds_each_through_what_it_remembers() -> None:
+    world = World(seed=5)
+    nodes = world.network(40)
+    tables = [node.discovery.table.contacts() for node in nodes]
+    for node in nodes:
+        node.restart()
+    for node, table in zip(nodes, tables, strict=True):
+        node.do(node.discovery.candidates(world.random.sample(table, 6), world.now))
+    world.run(30.0)
+    for number, node in enumerate(nodes[::4]):
+        assert found(world, node, nodes[(7 * number + 3) % 40].contact.id)
+
+
 def test_who_was_cut_off_keeps_its_table() -> None:
     world = World(seed=5)
     nodes = world.network(12)
