@@ -65,6 +65,11 @@ class Asking:
         elif came:
             self.table.seen(who, now)
 
+    def came(self, who: Contact, now: float) -> None:
+        """A contact asks something: there may be room for it now that there was not before."""
+        if not self.is_mute(who):
+            self.table.seen(who, now)
+
     def is_mute(self, who: Contact) -> bool:
         """Whether a contact has said that it cannot serve by this family of addresses."""
         return (who.key, is_v6(who.place)) in self._mute

@@ -143,6 +143,8 @@ class Discovery:
         """A contact has said something, in a session."""
         if isinstance(message, Ping | Find | AskRecord | FindProtocol | Advertise):
             actions = self._answering.request(contact, message, now)
+            if actions:
+                self._asking.came(contact, now)
             if actions and isinstance(message, Ping):
                 actions += self._fetching.heard(contact, message.seq, now, checked=False)
             return self._out(actions)

@@ -39,3 +39,13 @@ def test_a_candidate_at_a_false_place_does_not_keep_the_true_one_waiting() -> No
     true, false = contact_of(1), contact_of(1, "198.51.100.4")
     asked = sends(lone.discovery.candidates([false, true], lone.now))
     assert [one.contact for one in asked] == [false, true]
+
+
+def test_who_asks_in_an_old_session_is_considered_for_the_table() -> None:
+    lone = Lone()
+    contact = contact_of(1)
+    lone.meet(contact)
+    lone.discovery.table.remove(contact.key)
+    lone.asked(contact, Find(1, bytes(32)))
+    pings = [one for one in sends(lone.wait(20.0)) if one.contact == contact]
+    assert pings
