@@ -7,6 +7,7 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, zip_longest
 
 from dp2p import addresses, ids
 from dp2p.coordinator.discovery.contact import Contact
@@ -84,19 +85,20 @@ def _is_local(endpoint: str) -> bool:
 
 
 def anchors(buckets: Iterable[BucketView], now: float) -> list[bytes]:
-    """Keys of the contacts to go to first after a restart: alive, known for longest, and of
-    several networks.
+    """Keys of the contacts to go to first after a restart: alive, of several networks, and of all
+    distances in turn, the one known for longest first. Of the nearest alone, a network whose nodes
+    all start again would fall apart.
     """
-    entries = [
-        entry
-        for bucket in buckets
-        for entry in bucket.entries
-        if entry.checked and now - entry.since >= ANCHOR_S
+    lasting = [
+        sorted(
+            (one for one in bucket.entries if one.checked and now - one.since >= ANCHOR_S),
+            key=lambda one: one.since,
+        )
+        for bucket in sorted(buckets, key=lambda one: -one.log_distance)
     ]
-    entries.sort(key=lambda entry: entry.since)
     counts: dict[str, int] = {}
     found: list[bytes] = []
-    for entry in entries:
+    for entry in filter(None, chain.from_iterable(zip_longest(*lasting))):
         network, local = entry.contact.network, is_local(entry.contact.place[0])
         counts[network] = counts.get(network, 0) + 1
         if local or counts[network] <= ANCHORS_OF_NETWORK:

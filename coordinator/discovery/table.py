@@ -37,12 +37,15 @@ __all__ = ["UNLIMITED", "BucketView", "Counters", "Entry", "NetworkLimits", "Tab
 
 K = 16  # entries of a bucket, and replacements; Kademlia, section 2.2
 SOON_S = 10.0  # until a newcomer that may enter is checked
+YOUNG_SOON_S = (
+    1.0  # the same while there are fewer than k entries: a small network is soon complete
+)
 CHECK_MIN_S = 30.0  # between checks of what was known as long as that or less
 CHECK_MAX_S = 1200.0
 SPARE_S = 300.0  # until a newcomer is checked that may not enter anyway
 RETRY_S = 10.0  # after a failure; doubles with each
 ANSWER_WITHIN_S = 15.0  # after that a check that nobody reported on is asked for again
-REQUEST_S = 10.0  # no request is older when it fails
+REQUEST_S = 14.0  # no request is older when it fails
 PATIENCE = (1, 2, 3)  # failures that are put up with, by how often it had answered
 DEAD_S = 300.0  # so long without an answer, and it goes even when nobody replaces it
 LIMITS = NetworkLimits()
@@ -328,7 +331,8 @@ class Table:
         bucket.spares[key] = entry
         self._places[key] = bucket
         self._spare_crowds.add(entry.contact)
-        wait = SOON_S if self._may_enter(bucket, entry) else SPARE_S
+        soon = SOON_S if self._size >= self._k else YOUNG_SOON_S
+        wait = soon if self._may_enter(bucket, entry) else SPARE_S
         self._spare_checks.set(
             key,
             self._next_check(entry, 2.0) if entry.checked else now + about(wait, self._random, 0.5),

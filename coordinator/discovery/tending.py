@@ -14,8 +14,10 @@ from dp2p.coordinator.discovery.asking import Asking
 from dp2p.coordinator.discovery.contact import ID_BITS, Contact
 from dp2p.coordinator.discovery.messages import Answer
 from dp2p.coordinator.discovery.walks import Walks, Wish
+from dp2p.networks import is_local
 
 CANDIDATES_MAX = 256
+CANDIDATES_OF_NETWORK = 16
 CHECKS_AT_ONCE = 8  # of candidates
 LIVENESS_AT_ONCE = 4  # of contacts in the table
 WALKS_AT_ONCE = 2
@@ -57,7 +59,7 @@ class Tending:
                 continue
             if one in self._waiting:
                 continue
-            if len(self._waiting) >= CANDIDATES_MAX:
+            if len(self._waiting) >= CANDIDATES_MAX or self._is_crowded(one):
                 self._asking.counters.candidates_dropped += 1
                 continue
             self._waiting.add(one)
@@ -88,6 +90,13 @@ class Tending:
         return soonest
 
     # --- who is there ---
+
+    def _is_crowded(self, one: Contact) -> bool:
+        """Whether the network of a candidate, unless it is of this site, has its share of those
+        that wait.
+        """
+        of_network = sum(other.network == one.network for other in self._waiting)
+        return of_network >= CANDIDATES_OF_NETWORK and not is_local(one.place[0])
 
     def _check_candidates(self, now: float) -> list[Action]:
         actions: list[Action] = []

