@@ -45,8 +45,16 @@ test: test-c ## everything that tests: C units, short fuzzing, pytest
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=5
 	@$(MAKE) --no-print-directory test-python
 
+# Tests of processes have the machine for themselves; the others share its cores. Each worker has a folder below the
+# temporary one: a short one, since paths of sockets have little room.
 test-python: $(PACKAGE) $(DEV) ## pytest alone (PYTEST_ARGS="-k NAME")
+ifeq ($(PYTEST_ARGS),)
+	$(BIN)/python -m pytest tests/process
+	short=$$(mktemp -d) && trap 'rm -rf "$$short"' EXIT && $(BIN)/python -m pytest \
+		--ignore=tests/process --numprocesses=auto --dist=worksteal --basetemp="$$short/t"
+else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+endif
 
 test-c: $(DEV) ## C unit tests under ASan and UBSan, with each AEAD provider
 	@$(C_MAKE) test
