@@ -13,6 +13,7 @@ from dp2p.sim.outcome import Bar, Experiment, Outcome, Plot, Row, Run, Series
 
 PATHS = (1, 2, 4, 8)
 SHARES = tuple(share / 100 for share in range(0, 95, 5))
+REAL_SHARES = tuple(share / 10 for share in range(10))
 PUBLISHED = {
     0.2: {1: 0.705, 2: 0.899, 4: 0.989, 8: 0.999},
     0.5: {1: 0.343, 2: 0.528, 4: 0.736, 8: 0.897},
@@ -48,7 +49,7 @@ def paths_model(run: Run) -> Outcome:
 def paths(run: Run) -> Outcome:
     """Real code: adversaries answer at once, and name only adversaries, those closest."""
     outcome = Outcome()
-    shares, count = run.pick((0.2, 0.5), SHARES), run.pick(12, 200)
+    shares, count = run.pick((0.2, 0.5), REAL_SHARES), run.pick(12, 100)
     world = World(run.seed, CALM)
     world.fill(run.pick(300, 10_000))
     for number, share in enumerate(shares):
