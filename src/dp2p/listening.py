@@ -16,12 +16,16 @@ import errno
 import socket
 from collections.abc import Iterable
 
-from dp2p.addresses import Endpoint, family_of
+from dp2p.addresses import Endpoint, datagram_endpoint_of, family_of
 from dp2p.errors import ConfigError
 
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 Place = tuple[str | int, int | bytes]
 TRIES = 32  # for a number that is free for TCP and UDP
+
+
+class _UdpError(OSError):
+    """The number is free for TCP, and UDP cannot have it."""
 
 
 class Reservation:
@@ -45,7 +49,10 @@ class Reservation:
                 self.skipped.append(endpoint)
                 return
             self.close()
-            raise ConfigError(f"listen.addresses: {endpoint}: {_explain(error)}") from None
+            where = f"listen.addresses: {endpoint}"
+            if isinstance(error, _UdpError):  # by default it is where TCP is
+                where = f"discovery.listen: {datagram_endpoint_of(endpoint)}"
+            raise ConfigError(f"{where}: {_explain(error)}") from None
         host, port = self._sockets[-1].getsockname()[:2]
         self.endpoints.append(Endpoint(endpoint.scheme, host, port))
 
@@ -65,9 +72,9 @@ class Reservation:
         if self._datagrams:
             try:
                 _bound(family, held.getsockname()[:2], None, socket.SOCK_DGRAM).close()
-            except OSError:
+            except OSError as error:
                 held.close()
-                raise
+                raise _UdpError(error.errno, error.strerror) from None
         return held
 
     def close(self) -> None:

@@ -55,7 +55,8 @@ def test_discovery_has_the_same_number() -> None:
         taken = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         taken.bind(("127.0.0.1", 0))
         endpoint = Endpoint("tcp4", "127.0.0.1", taken.getsockname()[1])
-        with pytest.raises(ConfigError, match="in use"):
+        where = f"discovery.listen: {datagram_endpoint_of(endpoint)}: .* in use"
+        with pytest.raises(ConfigError, match=where):
             listening.reserve([endpoint], datagrams=True)
         reservation = listening.reserve([ANY4], datagrams=True)
         held.callback(reservation.close)
