@@ -240,7 +240,7 @@ class Discoverer:
                     self._dial(address)
 
     def _try(self, contacts: Iterable[Contact]) -> None:
-        usable = [one for one in contacts if _version(one.place[0]) in self._families]
+        usable = [one for one in contacts if addresses.version_of(one.place[0]) in self._families]
         if usable:
             self.discovering.candidates(usable, self._clock())
             self._wake.set()
@@ -386,17 +386,17 @@ class _Once(Generic[T]):
             raise
 
 
-def _version(host: str) -> int:
-    return 6 if ":" in host else 4
-
-
 def _own_places(listening: Iterable[Place]) -> list[Place]:
     """Where packets come in, with the interfaces' addresses for a wildcard."""
     here = interface_addresses()
     found: list[Place] = []
     for host, port in listening:
         if host in WILDCARDS:
-            found += [(one, port) for one in here if _version(one) == _version(host)]
+            found += [
+                (one, port)
+                for one in here
+                if addresses.version_of(one) == addresses.version_of(host)
+            ]
         else:
             found.append((host, port))
     return found

@@ -66,7 +66,7 @@ class OwnEndpoints:
 
     def agreed(self, place: Place) -> None:
         """Discovery's contacts agree on where this node's packets come from."""
-        self._agreed[6 if ":" in place[0] else 4] = place
+        self._agreed[addresses.version_of(place[0])] = place
 
     def mapped(self, mapped: Mapped | None) -> None:
         """What the router lets in; None: nothing any more."""

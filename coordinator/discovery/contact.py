@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dp2p import ids
+from dp2p.addresses import version_of
 from dp2p.networks import network_of
 
 ID_BITS = 256
@@ -33,7 +34,7 @@ class Serving:
 
 def is_v6(place: Place) -> bool:
     """Whether a place has an address of IPv6."""
-    return ":" in place[0]
+    return version_of(place[0]) == 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,6 +266,11 @@ def _canonical(host: str) -> str:
         return host.lower()
 
 
+def version_of(host: str) -> Literal[4, 6]:
+    """The version of IP of a numeric address."""
+    return 6 if ":" in host else 4
+
+
 def numeric_endpoint(host: str, port: int) -> Endpoint:
     """The endpoint of a numeric address, with the scheme of its family."""
     return Endpoint("tcp6" if ":" in host else "tcp4", host, port)
